@@ -1,0 +1,1 @@
+"""Data acquisition (ISO 13374 DA): bytes, registers and files become waveforms and readings."""

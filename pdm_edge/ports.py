@@ -1,0 +1,71 @@
+"""The roles that an integrator may fill with a class of their own; none needs a base class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pdm_edge.records import Batch, Measurement, Receipt, Record, Stamp
+
+
+class Clock(Protocol):
+    """Says what time it is, and whether the wall clock can be trusted."""
+
+    def stamp(self) -> Stamp: ...
+
+
+class Source(Protocol):
+    """Where measurements come from.
+
+    `read` waits at most `timeout_s` and returns what has come, oldest first; an empty sequence
+    is no error. Faults on the line never raise: they are counted, a loss is returned as a Gap,
+    and the source reconnects by itself. It is called by one thread at a time.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ended(self) -> bool:
+        """True once a finite source (a recording) has delivered everything."""
+        ...
+
+    def read(self, timeout_s: float) -> Sequence[Measurement]: ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Everything received, dropped or retried since the start, by name."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where records go. When `write` returns, alarms and events are durable."""
+
+    def write(self, records: Sequence[Record]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Outbox(Protocol):
+    """What sync sees of the buffer."""
+
+    def next_batch(self, max_rows: int) -> Batch | None:
+        """The oldest unsent rows of the most urgent lane that has any."""
+        ...
+
+    def settle(self, receipt: Receipt) -> int:
+        """Remove what the far end has; return the number of rows removed."""
+        ...
+
+
+class Uploader(Protocol):
+    """Carries a batch to the far end and brings its receipt back.
+
+    Raises SyncError (try again later) or SyncRefusedError (a person must act); after either,
+    nothing is removed from the buffer.
+    """
+
+    def send(self, batch: Batch, timeout_s: float) -> Receipt: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The durable buffer: everything accepted is kept until the far end has it."""

@@ -1,0 +1,1 @@
+"""Empties the buffer when a link exists; a row leaves only on a receipt."""
