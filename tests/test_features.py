@@ -1,0 +1,274 @@
+"""Features are checked by laws: known sines, Parseval, moments, published frequencies."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pdm_edge import features as f
+from pdm_edge.features.spectrum import hann, transform
+
+RATE_HZ = 25600.0
+
+
+Samples = npt.NDArray[np.float64]
+
+
+def sine(rms: float, frequency_hz: float, *, n: int = 25600, rate_hz: float = RATE_HZ) -> Samples:
+    wave: Samples = rms * math.sqrt(2) * np.sin(2 * np.pi * frequency_hz * np.arange(n) / rate_hz)
+    return wave
+
+
+def noise(n: int = 25600, *, seed: int = 1) -> Samples:
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+def test_moments_of_a_sine_and_of_gaussian_noise() -> None:
+    wave = sine(2.0, 100.0)
+    assert f.rms(wave) == pytest.approx(2.0, rel=1e-12)
+    assert f.peak(wave) == pytest.approx(2.0 * math.sqrt(2), rel=1e-4)
+    assert f.peak_to_peak(wave) == pytest.approx(4.0 * math.sqrt(2), rel=1e-4)
+    assert f.crest_factor(wave) == pytest.approx(math.sqrt(2), rel=1e-4)
+    assert f.kurtosis(wave) == pytest.approx(1.5, rel=1e-9)
+    gauss = noise(1_000_000)
+    # Standard errors for n samples: sqrt(24/n) and sqrt(6/n); five of them.
+    assert f.kurtosis(gauss) == pytest.approx(3.0, abs=5 * math.sqrt(24 / 1e6))
+    assert f.skewness(gauss) == pytest.approx(0.0, abs=5 * math.sqrt(6 / 1e6))
+
+
+def test_features_do_not_depend_on_offset_and_scale_as_they_should() -> None:
+    x = noise()
+    for function in (f.kurtosis, f.skewness):
+        assert function(7 * x + 3) == pytest.approx(float(function(x)), rel=1e-9)
+    assert f.rms(5 * x) == pytest.approx(5 * float(f.rms(x)))
+    assert f.crest_factor(5 * x) == pytest.approx(float(f.crest_factor(x)))
+
+
+def test_silence_has_no_crest_and_no_kurtosis_and_warns_of_nothing() -> None:
+    silent = np.full((2, 100), 0.1)
+    assert np.isnan(f.kurtosis(silent)).all()
+    assert np.isnan(f.skewness(silent)).all()
+    assert np.isnan(f.crest_factor(np.zeros(10)))
+    assert f.rms(np.zeros(10)) == 0
+
+
+@pytest.mark.parametrize("bad", [np.array([]), np.array(["a"]), np.zeros((3, 0)), np.array(1.0)])
+def test_what_is_no_waveform_is_refused(bad: Samples) -> None:
+    with pytest.raises(ValueError, match="samples have"):
+        f.rms(bad)
+
+
+def test_one_g_rms_at_159_hz_is_9_807_mm_s() -> None:
+    wave = sine(1.0, 159.155)
+    assert f.velocity_rms(wave, RATE_HZ) == pytest.approx(9.807, abs=0.002)
+
+
+@pytest.mark.parametrize("frequency_hz", [12.5, 40.0, 159.155, 333.3, 980.0])
+def test_velocity_of_a_sine_is_acceleration_over_omega(frequency_hz: float) -> None:
+    expected = 0.5 * 9806.65 / (2 * math.pi * frequency_hz)
+    assert f.velocity_rms(sine(0.5, frequency_hz), RATE_HZ) == pytest.approx(expected, rel=0.01)
+
+
+def test_velocity_hears_nothing_outside_its_band() -> None:
+    inside = float(f.velocity_rms(sine(1.0, 500.0), RATE_HZ))
+    assert f.velocity_rms(sine(1.0, 4.0), RATE_HZ) < 0.01 * inside
+    assert f.velocity_rms(sine(1.0, 1100.0), RATE_HZ) < 0.01 * inside
+    drift = np.linspace(0.0, 5.0, 25600)
+    assert f.velocity_rms(sine(1.0, 500.0) + drift, RATE_HZ) == pytest.approx(inside, rel=0.05)
+
+
+def test_velocity_of_a_sensor_that_is_too_slow_is_refused_not_clamped() -> None:
+    with pytest.raises(ValueError, match="needs a sample rate above 2000 Hz"):
+        f.velocity_rms(noise(1600), 1600.0)
+    with pytest.raises(ValueError, match=r"window of at least 0\.2 s"):
+        f.velocity_rms(noise(2560), RATE_HZ)
+    assert f.velocity_rms(noise(1600), 1600.0, band_hz=(10, 600)) > 0
+
+
+@pytest.mark.parametrize("n", [25600, 4096, 25601, 97656 // 4])
+def test_power_obeys_parseval_at_any_length(n: int) -> None:
+    x = noise(n) + 3.0
+    window = hann(n)
+    windowed = (x - x.mean()) * window
+    spectrum = transform(x, RATE_HZ)
+    assert spectrum.power().sum() == pytest.approx(np.sum(windowed**2) / np.sum(window**2), rel=1e-10)
+
+
+def test_psd_integrates_to_the_mean_square_and_is_flat_for_white_noise() -> None:
+    frequencies_hz, density = f.psd(noise(200_000), RATE_HZ)
+    assert np.sum(density) * frequencies_hz[1] == pytest.approx(1.0, rel=0.02)
+    level = 2.0 / RATE_HZ  # one-sided density of unit variance
+    thirds = density[10:-10].reshape(-1)[:2010].reshape(3, -1).mean(axis=1)
+    np.testing.assert_allclose(thirds, level, rtol=0.05)
+
+
+def test_a_sine_reads_its_rms_in_the_amplitude_spectrum_on_a_line_and_between() -> None:
+    frequencies_hz, amplitude = f.amplitude_spectrum(sine(3.0, 1000.0), RATE_HZ)
+    assert frequencies_hz[np.argmax(amplitude)] == 1000.0
+    assert amplitude.max() == pytest.approx(3.0, rel=1e-6)
+    # Half-way between two lines a Hann window reads 1.42 dB low (scalloping loss, Harris 1978).
+    _, between = f.amplitude_spectrum(sine(3.0, 1000.5), RATE_HZ)
+    assert 20 * math.log10(between.max() / 3.0) == pytest.approx(-1.42, abs=0.01)
+
+
+def test_padding_a_length_that_is_slow_to_transform_changes_no_amplitude() -> None:
+    _, amplitude = f.amplitude_spectrum(sine(3.0, 1000.0, n=24414), RATE_HZ)
+    assert amplitude.max() == pytest.approx(3.0, rel=0.002)
+
+
+def test_bands_split_the_energy_without_loss_or_overlap() -> None:
+    x = noise()
+    bands = [(100.0, 1000.0), (1000.0, 5000.0), (5000.0, 12800.0)]
+    parts = f.band_rms(x, RATE_HZ, bands)
+    whole = f.band_rms(x, RATE_HZ, [(100.0, 12800.0)])
+    assert np.sqrt(np.sum(parts**2)) == pytest.approx(float(whole[0]), rel=1e-12)
+    tone = f.band_rms(sine(2.0, 3000.0), RATE_HZ, bands)
+    np.testing.assert_allclose(tone, [0.0, 2.0, 0.0], atol=1e-4)
+
+
+def test_envelope_shows_the_modulation_and_not_the_carrier() -> None:
+    t = np.arange(25600) / RATE_HZ
+    depth, carrier = 0.5, 1.0
+    x = carrier * (1 + depth * np.cos(2 * np.pi * 87.0 * t)) * np.cos(2 * np.pi * 4000.0 * t)
+    frequencies_hz, amplitude = f.envelope_spectrum(x, RATE_HZ, (3000.0, 5000.0))
+    peak = int(np.argmax(amplitude))
+    assert frequencies_hz[peak] == pytest.approx(87.0, abs=frequencies_hz[1])
+    assert amplitude[peak] == pytest.approx(carrier * depth / math.sqrt(2), rel=0.02)
+    assert frequencies_hz[-1] == pytest.approx(1000.0, abs=2 * frequencies_hz[1])
+
+
+def test_published_orders_of_the_6205_bearing() -> None:
+    orders = f.CATALOGUE["6205"].frequencies(1.0)
+    assert orders.bpfo_hz == pytest.approx(3.5848, abs=5e-4)
+    assert orders.bpfi_hz == pytest.approx(5.4152, abs=5e-4)
+    assert orders.ftf_hz == pytest.approx(0.3983, abs=5e-4)
+    assert orders.bsf_hz == pytest.approx(2.3567, abs=5e-4)
+
+
+def test_inner_and_outer_pass_frequencies_sum_to_balls_times_speed() -> None:
+    geometry = f.BearingGeometry(8, 20.0, 120.0, contact_angle_deg=15.0)
+    at_25 = geometry.frequencies(25.0)
+    assert at_25.bpfo_hz + at_25.bpfi_hz == pytest.approx(8 * 25.0)
+    flat = f.BearingGeometry(8, 20.0, 120.0).frequencies(25.0)
+    assert flat.bpfo_hz == pytest.approx(83.333, abs=1e-3)
+    assert flat.bpfi_hz == pytest.approx(116.667, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"), [((2, 5, 30), "3 balls"), ((8, 30, 30), "pitch"), ((8, 5, 30, 90), "angle")]
+)
+def test_impossible_bearings_are_refused(arguments: tuple[int, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        f.BearingGeometry(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "zone"), [(1.4, "A"), (1.41, "B"), (2.8, "B"), (4.5, "C"), (4.51, "D"), (0.0, "A")]
+)
+def test_a_value_on_the_limit_belongs_to_the_better_zone(value: float, zone: str) -> None:
+    assert f.iso20816_zone(value, 2, "rigid") == zone
+
+
+def test_the_worse_of_velocity_and_displacement_holds() -> None:
+    assert f.iso20816_zone(2.0, 2, "rigid", 50.0) == "C"
+    assert f.iso20816_zone(2.0, 2, "rigid", 10.0) == "B"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(1.0, 3, "rigid"), (1.0, 2, "soft"), (math.nan, 2, "rigid"), (-1, 2, "rigid")]
+)
+def test_zones_are_not_guessed(arguments: tuple[float, int, str]) -> None:
+    with pytest.raises(ValueError, match=r"group|finite"):
+        f.iso20816_zone(*arguments)
+
+
+def plan(**changes: object) -> f.FeaturePlan:
+    values: dict[str, object] = {
+        "sample_rate_hz": RATE_HZ,
+        "n_samples": 25600,
+        "unit": "g",
+        "shaft_hz": 24.0,
+        "bearing": f.CATALOGUE["6205"],
+    }
+    return f.FeaturePlan(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [25600, 4096, 24414])
+def test_extractor_agrees_with_the_plain_functions(n: int) -> None:
+    extractor = f.FeatureExtractor(plan(n_samples=n))
+    x = (noise(n) + sine(1.0, 120.0, n=n) + 0.5).astype(np.float32)
+    got = dict(zip(extractor.schema.names, extractor(x[None, :]), strict=True))
+    centred = x.astype(np.float64) - x.mean(dtype=np.float64)
+    plain = {
+        "x/rms": f.rms(centred),
+        "x/peak": f.peak(centred),
+        "x/crest_factor": f.crest_factor(centred),
+        "x/kurtosis": f.kurtosis(x),
+        "x/skewness": f.skewness(x),
+    }
+    (low_hz, high_hz), standard = extractor.plan.velocity_band_hz()
+    assert standard == (n > 5120)
+    plain[f"x/velocity_rms_{low_hz:.0f}_{high_hz:.0f}hz"] = f.velocity_rms(x, RATE_HZ, (low_hz, high_hz))
+    bands = extractor.plan.bands_hz()
+    for (a, b), value in zip(bands, f.band_rms(x, RATE_HZ, bands), strict=True):
+        plain[f"x/band_rms_{a:.0f}_{b:.0f}hz"] = value
+    frequencies_hz, envelope = f.envelope_spectrum(x, RATE_HZ, (500.0, 10000.0))
+    bpfo_hz = f.CATALOGUE["6205"].frequencies(24.0).bpfo_hz
+    plain["x/envelope_bpfo"], plain["x/envelope_bpfo_level"] = f.line_amplitudes(
+        envelope, frequencies_hz[1], bpfo_hz
+    )
+    for name, value in plain.items():
+        # float32 arithmetic: 6e-8 a step, a few thousand steps; skewness is a difference near zero.
+        assert got[name] == pytest.approx(float(value), rel=2e-4, abs=2e-5), name
+
+
+def test_extractor_handles_axes_apart_and_leaves_its_input_alone() -> None:
+    extractor = f.FeatureExtractor(plan(axes=("x", "y")))
+    x = np.stack([noise(seed=1), 2 * noise(seed=2)]).astype(np.float32)
+    before = x.copy()
+    both = extractor(x)
+    single = f.FeatureExtractor(plan())
+    np.testing.assert_allclose(both, np.concatenate([single(x[:1]), single(x[1:])]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(x, before)
+    assert extractor.schema.names[0] == "x/rms"
+    assert extractor.schema.names[len(single.schema.names)] == "y/rms"
+
+
+def test_m_s2_and_g_give_the_same_features() -> None:
+    x = noise().astype(np.float32)[None, :]
+    in_g = f.FeatureExtractor(plan())(x)
+    in_m_s2 = f.FeatureExtractor(plan(unit="m_s2"))(x * np.float32(9.80665))
+    np.testing.assert_allclose(in_m_s2, in_g, rtol=1e-4, atol=1e-5)
+
+
+def test_a_slow_sensor_gets_a_band_limited_velocity_under_its_true_name() -> None:
+    extractor = f.FeatureExtractor(plan(sample_rate_hz=1600.0, n_samples=1600))
+    assert not extractor.velocity_is_standard_band
+    assert "x/velocity_rms_10_625hz" in extractor.schema.names
+    assert not any("envelope" in name for name in extractor.schema.names)
+
+
+def test_schema_id_changes_with_names_and_units() -> None:
+    a = f.FeatureExtractor(plan()).schema
+    assert a.id == f.FeatureExtractor(plan()).schema.id
+    assert a.id != f.FeatureExtractor(plan(unit="mm_s")).schema.id
+
+
+@pytest.mark.parametrize(("file", "line"), [("105_inner_007_12k", "bpfi"), ("130_outer_007_12k", "bpfo")])
+def test_fault_line_of_a_real_bearing_stands_6_db_above_its_floor(
+    recordings: Path, file: str, line: str
+) -> None:
+    from scipy.io import loadmat
+
+    content = loadmat(recordings / "cwru" / f"{file}.mat")
+    key = next(k for k in content if k.endswith("DE_time"))
+    rpm = next(float(v.item()) for k, v in content.items() if k.endswith("RPM"))
+    x = content[key].ravel()[: 12000 * 5]
+    frequencies_hz, amplitude = f.envelope_spectrum(x, 12000.0, (2000.0, 4500.0))
+    nominal_hz = getattr(f.CATALOGUE["6205"].frequencies(rpm / 60), f"{line}_hz")
+    _, level_db = f.line_amplitudes(amplitude, frequencies_hz[1], nominal_hz)
+    assert level_db > 6.0
