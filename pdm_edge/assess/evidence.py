@@ -1,0 +1,82 @@
+"""From numbers to findings: each a measured value beside the limit it is held against.
+
+A score is not evidence of a fault mode. A bearing race is named only when its line stands out of
+the envelope spectrum, and even then with the confidence that one window can give.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from pdm_edge.records import Evidence, Health, Stamp
+
+LINE_LEVEL_DB: Final = 10.0
+"""Mean level of three harmonics above their noise floor from which a bearing line counts. Of the
+lines in a search window of a few dozen, the highest of pure noise stands 6 to 8 dB above the
+median; 10 dB leaves a margin."""
+
+_LINE = re.compile(r"(?P<place>.+)/envelope_(?P<line>bpfo|bpfi|bsf|ftf)_level\Z")
+LINE_NAMES: Final = {
+    "bpfo": "outer race line (BPFO)",
+    "bpfi": "inner race line (BPFI)",
+    "bsf": "rolling element line (2 x BSF)",
+    "ftf": "cage line (FTF)",
+}
+
+
+def assess(
+    machine: str,
+    stamp: Stamp,
+    values: Mapping[str, float],
+    *,
+    score: float,
+    contributions: tuple[tuple[str, float], ...] = (),
+    zone: Literal["A", "B", "C", "D"] | None = None,
+    zone_basis: str = "not graded: no machine group and support configured",
+    velocity_mm_s: float = math.nan,
+    zone_limit_mm_s: float = math.nan,
+) -> Health:
+    """Collect the evidence of one vector, strongest first.
+
+    Parameters
+    ----------
+    values
+        Feature values by name, as the machine's schema gives them.
+    score
+        Normalised anomaly score, NaN if there is none.
+    contributions
+        Features that carry the score, with their share.
+    zone, zone_basis
+        ISO 20816-3 zone, and what it was graded on.
+    velocity_mm_s, zone_limit_mm_s
+        Highest broadband velocity, and the limit B/C it is held against.
+    """
+    evidence = []
+    if math.isfinite(velocity_mm_s) and zone is not None:
+        evidence.append(
+            Evidence("vibration velocity against zone B/C", velocity_mm_s, zone_limit_mm_s, "mm_s")
+        )
+    for name, level_db in values.items():
+        match = _LINE.match(name)
+        if match and math.isfinite(level_db) and level_db >= LINE_LEVEL_DB:
+            what = f"{LINE_NAMES[match['line']]} at {match['place']}"
+            evidence.append(Evidence(what, level_db, LINE_LEVEL_DB, "db"))
+    if math.isfinite(score):
+        evidence.append(Evidence("anomaly score", score, 1.0, "1"))
+    evidence.sort(key=lambda item: item.ratio, reverse=True)
+    if score >= 1.0 and contributions:
+        name, share = contributions[0]
+        evidence.append(Evidence(f"carried most by {name}", share, 1.0, "share"))
+    return Health(machine, stamp, zone, zone_basis, tuple(evidence), _confidence(evidence, score, zone))
+
+
+def _confidence(evidence: list[Evidence], score: float, zone: str | None) -> Literal["low", "medium", "high"]:
+    """How many independent methods agree that something is wrong."""
+    line = any(item.unit == "db" for item in evidence)
+    agreeing = sum((line, score >= 1.0, zone in ("C", "D")))
+    if agreeing >= 3:
+        return "high"
+    return "medium" if agreeing == 2 else "low"

@@ -1,0 +1,320 @@
+"""machine.toml, checked into frozen values before anything is opened.
+
+An unknown key, a wrong type, a missing unit or a broken rule is a ConfigError that names the file,
+the path of the key and the mend. Nothing has a default that a machine would have to confirm:
+group, support, unit, baud rate and sample rate are given or the feature that needs them is off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pdm_edge.advise import AlarmSettings
+from pdm_edge.errors import ConfigError, PdmError
+from pdm_edge.features import CATALOGUE, BearingGeometry, velocity_limits_mm_s
+from pdm_edge.records import check_id
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TOML table that knows all its keys."""
+
+
+class GatewayConfig(_Table, frozen=True, kw_only=True):
+    id: str
+
+
+class IsoConfig(_Table, frozen=True, kw_only=True):
+    """Machine group (1 or 2) and support of ISO 20816-3."""
+
+    group: Literal[1, 2]
+    support: Literal["rigid", "flexible"]
+
+
+class BearingConfig(_Table, frozen=True, kw_only=True):
+    """A designation from the catalogue, or the geometry itself."""
+
+    designation: str | None = None
+    balls: int | None = None
+    ball_diameter_mm: float | None = None
+    pitch_diameter_mm: float | None = None
+    contact_angle_deg: float = 0.0
+
+    def geometry(self) -> BearingGeometry:
+        sizes = (self.balls, self.ball_diameter_mm, self.pitch_diameter_mm)
+        if self.designation is not None and sizes == (None, None, None):
+            if self.designation not in CATALOGUE:
+                raise ConfigError(
+                    f"bearing designation {self.designation!r} is not in the catalogue",
+                    mend=f"Known are {', '.join(sorted(CATALOGUE))}; for others give balls, "
+                    "ball_diameter_mm, pitch_diameter_mm and contact_angle_deg",
+                )
+            return CATALOGUE[self.designation]
+        if self.designation is not None or None in sizes:
+            raise ConfigError(
+                "bearing needs either designation, or balls, ball_diameter_mm and pitch_diameter_mm"
+            )
+        return BearingGeometry(*sizes, self.contact_angle_deg)  # type: ignore[arg-type]
+
+
+class RegisterConfig(_Table, frozen=True, kw_only=True):
+    """One value of a Modbus device; `address` counts from 0, as on the wire."""
+
+    quantity: str
+    unit: str
+    address: int
+    type: str
+    table: Literal["holding", "input"]
+    device: int | None = None
+    word_order: Literal["big", "little"] = "big"
+    byte_order: Literal["big", "little"] = "big"
+    scale: float = 1.0
+    offset: float = 0.0
+    minimum: float | None = None
+    maximum: float | None = None
+    invalid: tuple[int, ...] = ()
+
+
+class QuantityConfig(_Table, frozen=True, kw_only=True):
+    """A scalar that a serial device or a recording sends along, taken into the machine's vector."""
+
+    quantity: str
+    unit: str
+
+
+class SensorConfig(_Table, frozen=True, kw_only=True):
+    """A sensor: Modbus if it has registers, else vibration, unless `waveform` is false."""
+
+    id: str
+    source: str
+    channel: int = 0
+    waveform: bool | None = None
+    bearing: BearingConfig | None = None
+    envelope_band_hz: tuple[float, float] | None = None
+    poll_s: float = 1.0
+    max_age_s: float = 30.0
+    register: tuple[RegisterConfig, ...] = ()
+    quantity: tuple[QuantityConfig, ...] = ()
+
+    @property
+    def is_waveform(self) -> bool:
+        return self.waveform if self.waveform is not None else not self.register
+
+    @property
+    def scalars(self) -> tuple[QuantityConfig, ...]:
+        """Quantities that belong to the machine's vector."""
+        own = tuple(QuantityConfig(quantity=r.quantity, unit=r.unit) for r in self.register)
+        return own + self.quantity
+
+
+class DetectConfig(_Table, frozen=True, kw_only=True):
+    """Which model judges: a bundle by path or name, or one learned from `learn_windows` vectors."""
+
+    model: str | None = None
+    learn_windows: int = 300
+
+
+class AlarmConfig(_Table, frozen=True, kw_only=True):
+    n: int = 3
+    m: int = 5
+    alert_at: float = 1.0
+    alarm_at: float = 2.0
+    clear_below: float = 0.9
+    stale_after_s: float = 60.0
+
+    def settings(self) -> AlarmSettings:
+        return AlarmSettings(**msgspec.structs.asdict(self))
+
+
+class MachineConfig(_Table, frozen=True, kw_only=True):
+    id: str
+    sensor: tuple[SensorConfig, ...]
+    rated_speed_rpm: float | None = None
+    iso20816: IsoConfig | None = None
+    window_s: float = 1.0
+    stopped_below_mm_s: float | None = None
+    detect: DetectConfig = DetectConfig()
+    alarm: AlarmConfig = AlarmConfig()
+
+
+class StoreConfig(_Table, frozen=True, kw_only=True):
+    path: str
+    max_mb: int = 512
+    waveforms: bool = False
+
+
+class SyncConfig(_Table, frozen=True, kw_only=True):
+    """Where the buffer is emptied to. Secrets only as ``env:NAME`` or ``file:PATH``."""
+
+    url: str
+    receipt: Literal["end_to_end", "puback"] = "end_to_end"
+    batch_rows: int = 200
+    timeout_s: float = 10.0
+    token: str | None = None
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole file. `base` is the folder that its relative paths start from."""
+
+    gateway: GatewayConfig
+    machine: tuple[MachineConfig, ...]
+    store: StoreConfig
+    sync: SyncConfig | None = None
+    base: str = ""
+
+    def path(self, name: str) -> Path:
+        """A path named in the file: absolute, or relative to the folder of the file."""
+        return Path(self.base, name)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or used; the text says which key, what is wrong and how to mend it.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(file)) from error
+    return parse_config(text, where=str(file), base=str(file.resolve().parent))
+
+
+def parse_config(text: str, *, where: str = "config", base: str = "") -> Config:
+    """Check the text of a configuration file; see `load_config`."""
+    try:
+        raw = msgspec.toml.decode(text.encode())
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"is not TOML: {error}", where=where) from error
+    if isinstance(raw, dict) and "base" in raw:
+        raise ConfigError("unknown key 'base'", where=where, mend="Remove it")
+    try:
+        config = msgspec.convert(raw, Config)
+        config = msgspec.structs.replace(config, base=base)
+    except msgspec.ValidationError as error:
+        raise _explained(error, where) from error
+    _check(config, where)
+    return config
+
+
+def _check(config: Config, where: str) -> None:
+    """What types alone cannot say."""
+    with _At(f"{where}: gateway.id"):
+        check_id(config.gateway.id, "gateway")
+    if not config.machine:
+        raise ConfigError("has no machine", where=where, mend="Add a [[machine]] table")
+    _unique([m.id for m in config.machine], "machine", where)
+    _unique([s.id for m in config.machine for s in m.sensor], "sensor", where)
+    for machine in config.machine:
+        _check_machine(machine, f"{where}: machine {machine.id!r}")
+    if config.store.max_mb < 4:
+        raise ConfigError(f"max_mb is {config.store.max_mb}; at least 4", where=f"{where}: store.max_mb")
+
+
+def _check_machine(machine: MachineConfig, where: str) -> None:
+    with _At(where):
+        check_id(machine.id, "machine")
+    if not machine.sensor:
+        raise ConfigError("has no sensor", where=where, mend="Add a [[machine.sensor]] table")
+    if machine.window_s <= 0:
+        raise ConfigError(f"window_s is {machine.window_s:g}; it must be positive", where=where)
+    if machine.detect.learn_windows < 20:
+        raise ConfigError(
+            f"detect.learn_windows is {machine.detect.learn_windows}",
+            where=where,
+            mend="A baseline needs at least 20 windows, a few hundred are better",
+        )
+    with _At(f"{where}: alarm"):
+        machine.alarm.settings()
+    if machine.iso20816 is not None:
+        with _At(f"{where}: iso20816"):
+            velocity_limits_mm_s(machine.iso20816.group, machine.iso20816.support)
+    for sensor in machine.sensor:
+        _check_sensor(sensor, machine, f"{where}: sensor {sensor.id!r}")
+
+
+def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> None:
+    with _At(where):
+        check_id(sensor.id, "sensor")
+        for scalar in sensor.scalars:
+            check_id(scalar.quantity, "quantity")
+            if not scalar.unit:
+                raise ConfigError(f"quantity {scalar.quantity!r} has an empty unit")
+        if sensor.bearing is not None:
+            sensor.bearing.geometry()
+    modbus = urlsplit(sensor.source).scheme.startswith("modbus")
+    if modbus and not sensor.register:
+        raise ConfigError(
+            "a Modbus source without registers reads nothing",
+            where=where,
+            mend="Add [[machine.sensor.register]] rows from the register list of the device",
+        )
+    if sensor.register and not modbus:
+        raise ConfigError("registers belong to a modbus+tcp or modbus+rtu source", where=where)
+    if sensor.bearing is not None and machine.rated_speed_rpm is None:
+        raise ConfigError(
+            "bearing lines need the speed", where=where, mend="Give the machine's rated_speed_rpm"
+        )
+    if sensor.bearing is not None and not sensor.is_waveform:
+        raise ConfigError("bearing lines need a vibration sensor", where=where)
+
+
+class _At:
+    """Give a ValueError from a check the place in the file that it belongs to."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, PdmError):
+            raise ConfigError(error.what, where=error.where or self._where, mend=error.mend) from error
+        if isinstance(error, ValueError):
+            raise ConfigError(str(error), where=self._where) from error
+
+
+def _unique(ids: list[str], what: str, where: str) -> None:
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice:
+        raise ConfigError(f"{what} id {twice[0]!r} is used twice", where=where, mend="Give each its own")
+
+
+def _explained(error: msgspec.ValidationError, where: str) -> ConfigError:
+    """Turn msgspec's message into what, where and mend."""
+    what, _, path = str(error).partition(" - at `")
+    place = path.rstrip("`").removeprefix("$.").removeprefix("$")
+    unknown = re.search(r"unknown field `(.+?)`", what)
+    missing = re.search(r"missing required field `(.+?)`", what)
+    here = f"{where}: {place}" if place else where
+    if unknown:
+        near = difflib.get_close_matches(unknown[1], _all_keys(Config), n=1)
+        mend = f"Did you mean {near[0]!r}?" if near else "Remove it, or correct its spelling"
+        return ConfigError(f"unknown key {unknown[1]!r}", where=here, mend=mend)
+    if missing:
+        return ConfigError(f"key {missing[1]!r} is missing", where=here, mend="Add it; it is not guessed")
+    return ConfigError(what[0].lower() + what[1:], where=here)
+
+
+def _all_keys(struct: Any) -> list[str]:
+    keys: list[str] = []
+    for field in msgspec.structs.fields(struct):
+        keys.append(field.name)
+        for part in (field.type, *getattr(field.type, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                keys.extend(_all_keys(part))
+    return keys
