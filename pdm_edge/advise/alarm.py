@@ -58,6 +58,7 @@ class AlarmCycle:
         self.state: AlarmState = "learning" if learning else "unknown"
         self._recent: deque[float] = deque(maxlen=settings.m)
         self._before_silence: AlarmState | None = None
+        self._told_silent = False
 
     def observe(self, severity: float) -> AlarmState | None:
         """Judge one vector; 1.0 is the alert level. NaN is no judgement and changes nothing.
@@ -75,13 +76,22 @@ class AlarmCycle:
         return self._change(self._next())
 
     def silent(self) -> AlarmState | None:
-        """Nothing has been heard for `stale_after_s`: the state is unknown until data return."""
-        if self.state == "learning":
+        """Nothing has been heard for `stale_after_s`: the state is unknown until data return.
+
+        It is told once, also of a machine that has never been heard of.
+        """
+        if self._told_silent:
             return None
+        self._told_silent = True
+        self._recent.clear()
         if self.state != "unknown":
             self._before_silence = self.state
-        self._recent.clear()
-        return self._change("unknown")
+            self.state = "unknown"
+        return "unknown"
+
+    def learning(self) -> AlarmState | None:
+        """The baseline is being collected (again, after a silence)."""
+        return self._change("learning")
 
     def learned(self) -> AlarmState | None:
         """The baseline is complete; judgements follow."""
@@ -119,6 +129,6 @@ class AlarmCycle:
         if new == self.state:
             return None
         self.state = new
-        if new != "unknown":
-            self._before_silence = None
+        self._before_silence = None
+        self._told_silent = False
         return new

@@ -1,0 +1,32 @@
+# The two commands: `make demo` and `make test`. Both set up all they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/pdm-edge demo
+
+test: $(VENV)/.ready-dev
+	$(PYTHON) tools/test_packages.py
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-dev
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+
+$(VENV)/.ready: pyproject.toml tools/make_venv.py
+	$(PYTHON) tools/make_venv.py $(VENV)
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml tools/make_venv.py
+	$(PYTHON) tools/make_venv.py $(VENV) dev
+	@touch $(VENV)/.ready $@

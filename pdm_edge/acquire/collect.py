@@ -1,0 +1,130 @@
+"""One thread a source, one bounded queue to the pipeline.
+
+Reading never waits for what follows: when the queue is full, what a live source brings is dropped
+and counted, and the loss is told as a Gap. A recording can wait, so it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+from pdm_edge.errors import PdmError
+from pdm_edge.ports import Clock, Source
+from pdm_edge.records import Gap, Measurement
+
+logger = logging.getLogger(__name__)
+
+_READ_TIMEOUT_S = 0.25
+_PAUSE_AFTER_FAULT_S = 1.0
+
+
+class Collector:
+    """Reads sources in threads.
+
+    Parameters
+    ----------
+    live
+        Sources that cannot wait: what does not fit the queue is dropped, counted and told.
+    patient
+        Sources that can (recordings read as fast as they are worked off).
+    capacity
+        Length of the queue, in measurements (a waveform block or a reading each).
+    """
+
+    def __init__(
+        self, live: Sequence[Source], patient: Sequence[Source] = (), *, clock: Clock, capacity: int = 256
+    ) -> None:
+        self._queue: queue.Queue[Measurement] = queue.Queue(maxsize=capacity)
+        self._clock = clock
+        self._stop = threading.Event()
+        self.sources = (*live, *patient)
+        self.dropped = {source.name: 0 for source in self.sources}
+        self.faults = {source.name: 0 for source in self.sources}
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=(source, source in patient), name=f"read {source.name}", daemon=True
+            )
+            for source in self.sources
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def get(self, timeout_s: float) -> Measurement | None:
+        """The next measurement, None if nothing came in time."""
+        try:
+            return self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Every source has ended and everything was handed out."""
+        return not any(thread.is_alive() for thread in self._threads) and self._queue.empty()
+
+    @property
+    def waiting(self) -> int:
+        """Measurements in the queue."""
+        return self._queue.qsize()
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout=5.0)
+        for source in self.sources:
+            source.close()
+
+    def _run(self, source: Source, patient: bool) -> None:
+        lost = 0
+        while not self._stop.is_set() and not source.ended:
+            try:
+                measurements = source.read(_READ_TIMEOUT_S)
+            except PdmError as error:
+                self._fault(source, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - a source of the host must not end the monitor
+                self._fault(source, error)
+                continue
+            for measurement in measurements:
+                if patient:
+                    self._put_patiently(measurement)
+                    continue
+                if lost and self._put(self._gap(source, lost)):
+                    lost = 0
+                if lost or not self._put(measurement):
+                    lost += 1
+                    self.dropped[source.name] += 1
+        if lost:
+            self._put_patiently(self._gap(source, lost))
+
+    def _put(self, measurement: Measurement) -> bool:
+        try:
+            self._queue.put_nowait(measurement)
+        except queue.Full:
+            return False
+        return True
+
+    def _put_patiently(self, measurement: Measurement) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(measurement, timeout=_READ_TIMEOUT_S)
+            except queue.Full:
+                continue
+            return
+
+    def _gap(self, source: Source, lost: int) -> Gap:
+        return Gap(source.name, "records", lost, "pipeline too slow, queue full", self._clock.stamp())
+
+    def _fault(self, source: Source, error: Exception) -> None:
+        self.faults[source.name] += 1
+        if self.faults[source.name] == 1:
+            logger.error("source %s failed and is tried again: %s", source.name, error, exc_info=True)
+        deadline = time.monotonic() + _PAUSE_AFTER_FAULT_S
+        while not self._stop.is_set() and time.monotonic() < deadline:
+            self._stop.wait(0.1)

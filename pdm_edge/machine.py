@@ -1,0 +1,342 @@
+"""One machine, from a measurement to an advisory: the five stages joined, without any thread.
+
+Everything that happens to a measurement can be read here from top to bottom; `monitor` feeds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pdm_edge.acquire.windows import Windower
+from pdm_edge.advise import AlarmCycle, advisory
+from pdm_edge.assess import assess
+from pdm_edge.config import MachineConfig, SensorConfig
+from pdm_edge.detect.anomaly import AnomalyDetector
+from pdm_edge.detect.bundle import Bundle, load_bundle, write_bundle
+from pdm_edge.detect.commission import Commissioning
+from pdm_edge.errors import ModelError
+from pdm_edge.features import FeatureExtractor, FeaturePlan, iso20816_zone, velocity_limits_mm_s
+from pdm_edge.features.iso20816 import Zone
+from pdm_edge.features.join import ScalarSlot, VectorJoiner
+from pdm_edge.records import (
+    Advisory,
+    AlarmState,
+    FeatureVector,
+    Gap,
+    Health,
+    Measurement,
+    Reading,
+    Record,
+    Score,
+    Stamp,
+    Waveform,
+)
+
+logger = logging.getLogger(__name__)
+
+_VELOCITY = re.compile(r"/velocity_rms_(\d+)_(\d+)hz\Z")
+_STANDARD_BANDS = {("10", "1000"), ("2", "1000")}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStatus:
+    """What a person or a PLC reads of a machine."""
+
+    machine: str
+    state: AlarmState
+    operating: str
+    windows: int
+    score: float
+    velocity_mm_s: float
+    zone: Zone | None
+    learned: int
+    to_learn: int
+    note: str
+
+
+class Machine:
+    """The pipeline of one machine.
+
+    Parameters
+    ----------
+    config
+        Its part of the configuration.
+    models
+        Folder in which a learned bundle is kept, one sub-folder a machine. A bundle that is there
+        already is used, so that a restart does not learn anew.
+
+    Raises
+    ------
+    ModelError
+        If the configured bundle is damaged or missing. A bundle that turns out not to fit the
+        features of the running machine stops the scores of this machine, visibly, and nothing else.
+    """
+
+    def __init__(self, config: MachineConfig, *, models: Path) -> None:
+        self.config = config
+        self.id = config.id
+        self._sensors = {sensor.id: sensor for sensor in config.sensor}
+        self._windowers = {s.id: Windower(config.window_s) for s in config.sensor if s.is_waveform}
+        self._extractors: dict[str, FeatureExtractor] = {}
+        slots = [
+            ScalarSlot(sensor.id, scalar.quantity, scalar.unit, sensor.max_age_s)
+            for sensor in config.sensor
+            for scalar in sensor.scalars
+        ]
+        self._joiner = VectorJoiner(config.id, tuple(self._windowers), slots, config.window_s)
+        self._slot_names = {slot.name for slot in slots}
+        self._learned_path = models / config.id
+        self._commissioning: Commissioning | None = None
+        self._detector: AnomalyDetector | None = None
+        self._note = ""
+        bundle = self._find_bundle()
+        if bundle is not None:
+            self._detector = AnomalyDetector(bundle)
+        self._alarm = AlarmCycle(config.alarm.settings(), learning=bundle is None)
+        self._heard_ns: int | None = None
+        self._windows = 0
+        self._operating = "unknown"
+        self._score = math.nan
+        self._velocity_mm_s = math.nan
+        self._health: Health | None = None
+
+    def take(self, measurement: Measurement) -> list[Record]:
+        """Work one measurement through all stages; return every record that came of it, in order."""
+        if isinstance(measurement, Waveform):
+            return self._take_waveform(measurement)
+        if isinstance(measurement, Reading):
+            return self._take_reading(measurement)
+        return [measurement]
+
+    def tick(self, now: Stamp) -> list[Record]:
+        """Notice silence: to be called about once a second, whether or not data came."""
+        if self._heard_ns is None:
+            self._heard_ns = now.monotonic_ns
+        silent_s = (now.monotonic_ns - self._heard_ns) / 1e9
+        if silent_s < self.config.alarm.stale_after_s:
+            return []
+        previous = self._alarm.state
+        changed = self._alarm.silent()
+        if changed is None:
+            return []
+        self._operating, self._score, self._velocity_mm_s = "unknown", math.nan, math.nan
+        return [advisory(self.id, changed, previous, now, silent_s=silent_s)]
+
+    @property
+    def status(self) -> MachineStatus:
+        learning = self._commissioning
+        return MachineStatus(
+            machine=self.id,
+            state=self._alarm.state,
+            operating=self._operating,
+            windows=self._windows,
+            score=self._score,
+            velocity_mm_s=self._velocity_mm_s,
+            zone=self._health.zone if self._health else None,
+            learned=learning.collected if learning else 0,
+            to_learn=self.config.detect.learn_windows if self._detector is None else 0,
+            note=self._note or self._waiting_note(),
+        )
+
+    # acquire -> features
+
+    def _take_waveform(self, waveform: Waveform) -> list[Record]:
+        sensor = self._sensors[waveform.sensor]
+        out: list[Record] = []
+        for window in self._windowers[sensor.id].feed(waveform):
+            if isinstance(window, Gap):
+                out.append(window)
+                continue
+            extractor = self._extractor(sensor, window)
+            if extractor is None:
+                continue
+            values = extractor(window.samples)
+            vectors = self._joiner.add_features(
+                sensor.id, extractor.schema, values, window.stamp, window.quality
+            )
+            for vector in vectors:
+                out.extend(self._judge(vector))
+        return out
+
+    def _take_reading(self, reading: Reading) -> list[Record]:
+        out: list[Record] = []
+        if f"{reading.sensor}/{reading.quantity}" not in self._slot_names:
+            out.append(reading)
+            return out
+        try:
+            vectors = self._joiner.add_reading(reading)
+        except ValueError as error:
+            self._say(str(error))
+            return out
+        for vector in vectors:
+            out.extend(self._judge(vector))
+        return out
+
+    def _extractor(self, sensor: SensorConfig, window: Waveform) -> FeatureExtractor | None:
+        """The extractor planned for such windows; planned anew when the device changes its rate."""
+        held = self._extractors.get(sensor.id)
+        if held is not None and (held.plan.sample_rate_hz, held.plan.unit, held.plan.axes) == (
+            window.sample_rate_hz,
+            window.unit,
+            window.axes,
+        ):
+            return held
+        speed_rpm = self.config.rated_speed_rpm
+        try:
+            extractor = FeatureExtractor(
+                FeaturePlan(
+                    sample_rate_hz=window.sample_rate_hz,
+                    n_samples=window.n_samples,
+                    unit=window.unit,
+                    axes=window.axes,
+                    shaft_hz=None if speed_rpm is None else speed_rpm / 60,
+                    bearing=None if sensor.bearing is None else sensor.bearing.geometry(),
+                    envelope_band_hz=sensor.envelope_band_hz,
+                )
+            )
+        except ValueError as error:
+            self._say(f"sensor {sensor.id!r} gives no features: {error}")
+            return None
+        self._extractors[sensor.id] = extractor
+        return extractor
+
+    # detect -> assess -> advise
+
+    def _judge(self, vector: FeatureVector) -> list[Record]:
+        self._windows += 1
+        self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
+        velocity_mm_s, band = self._velocity(vector)
+        self._velocity_mm_s = velocity_mm_s
+        limit = self.config.stopped_below_mm_s
+        self._operating = "stopped" if limit is not None and velocity_mm_s < limit else "running"
+        vector = replace(vector, state=self._operating)
+        if self._operating == "stopped" or vector.quality.level == "bad":
+            self._score = math.nan
+            return [vector]
+        zone, basis = self._zone(velocity_mm_s, band)
+        if self._detector is None and not self._note:
+            return [vector, *self._learn(vector, zone)]
+        score = self._scored(vector)
+        records: list[Record] = [vector]
+        if score is not None:
+            records.append(score)
+        self._score = math.nan if score is None else score.value
+        health = assess(
+            self.id,
+            vector.stamp,
+            vector.as_dict(),
+            score=self._score,
+            contributions=() if score is None else score.contributions,
+            zone=zone,
+            zone_basis=basis,
+            velocity_mm_s=velocity_mm_s,
+            zone_limit_mm_s=self._zone_limit_mm_s(),
+        )
+        previous, previous_zone = self._alarm.state, self._health.zone if self._health else None
+        self._health = health
+        changed = self._alarm.observe(self._severity(zone))
+        if changed is not None or zone != previous_zone:
+            records.append(health)
+        if changed is not None:
+            scored = None if math.isnan(self._score) else self._score
+            records.append(advisory(self.id, changed, previous, vector.stamp, health=health, score=scored))
+        return records
+
+    def _learn(self, vector: FeatureVector, zone: Zone | None) -> list[Record]:
+        """Collect the baseline; train when there is enough of it."""
+        if zone in ("C", "D"):
+            logger.warning("machine %s: a window in ISO zone %s is not learned as healthy", self.id, zone)
+            return []
+        out: list[Record] = []
+        previous = self._alarm.state
+        resumed = self._alarm.learning()
+        if resumed is not None:
+            out.append(advisory(self.id, resumed, previous, vector.stamp))
+        if self._commissioning is None or self._commissioning.schema.id != vector.schema.id:
+            self._commissioning = Commissioning(vector.schema, self.config.detect.learn_windows)
+        self._commissioning.add(vector)
+        if not self._commissioning.complete:
+            return out
+        try:
+            model, manifest = self._commissioning.finish(name=self.id)
+            write_bundle(self._learned_path, model, manifest)
+            self._detector = AnomalyDetector(load_bundle(self._learned_path))
+        except ModelError as error:
+            self._say(f"no model could be learned: {error}")
+            self._commissioning = None
+            return out
+        self._commissioning = None
+        changed = self._alarm.learned()
+        if changed is not None:
+            out.append(advisory(self.id, changed, "learning", vector.stamp))
+        return out
+
+    def _scored(self, vector: FeatureVector) -> Score | None:
+        if self._detector is None:
+            return None
+        try:
+            return self._detector.score(vector)
+        except ModelError as error:
+            # The sensor set or its rates have changed since the model was made.
+            self._say(f"model does not fit this machine any more: {error}")
+            self._detector = None
+            return None
+
+    def _severity(self, zone: Zone | None) -> float:
+        """Normalised: the score, or the ISO zone where that is worse. NaN if neither is known."""
+        levels = {"C": self.config.alarm.alert_at, "D": self.config.alarm.alarm_at}
+        by_zone = math.nan if zone is None else levels.get(zone, 0.0)
+        known = [severity for severity in (self._score, by_zone) if not math.isnan(severity)]
+        return max(known) if known else math.nan
+
+    def _velocity(self, vector: FeatureVector) -> tuple[float, tuple[str, str] | None]:
+        """The highest velocity RMS of all sensors and axes, as ISO 20816-3 takes it, and its band."""
+        highest, band = math.nan, None
+        for name, value in vector.as_dict().items():
+            match = _VELOCITY.search(name)
+            if match and math.isfinite(value) and not value <= highest:
+                highest, band = value, (match[1], match[2])
+        return highest, band
+
+    def _zone(self, velocity_mm_s: float, band: tuple[str, str] | None) -> tuple[Zone | None, str]:
+        iso = self.config.iso20816
+        if iso is None:
+            return None, "not graded: no machine group and support configured"
+        if band is None:
+            return None, "not graded: no velocity"
+        zone = iso20816_zone(velocity_mm_s, iso.group, iso.support)
+        basis = f"{velocity_mm_s:.2f} mm/s RMS, {band[0]}-{band[1]} Hz, group {iso.group} {iso.support}"
+        if band not in _STANDARD_BANDS:
+            basis += ", band-limited: not comparable with the standard"
+        return zone, basis
+
+    def _zone_limit_mm_s(self) -> float:
+        iso = self.config.iso20816
+        return math.nan if iso is None else velocity_limits_mm_s(iso.group, iso.support)[1]
+
+    def _find_bundle(self) -> Bundle | None:
+        if self.config.detect.model is not None:
+            return load_bundle(self.config.detect.model)
+        if not self._learned_path.exists():
+            return None
+        try:
+            return load_bundle(self._learned_path)
+        except ModelError as error:
+            logger.error("machine %s: its learned model is refused and learned anew: %s", self.id, error)
+            return None
+
+    def _say(self, text: str) -> None:
+        if text != self._note:
+            logger.error("machine %s: %s", self.id, text)
+            self._note = text
+
+    def _waiting_note(self) -> str:
+        waiting = self._joiner.waiting_for
+        return f"waiting for {', '.join(waiting)}" if waiting else ""
+
+
+__all__ = ["Advisory", "Machine", "MachineStatus"]

@@ -1,0 +1,98 @@
+"""Configuration errors name the file, the key and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdm_edge.config import load_config, parse_config
+from pdm_edge.errors import ConfigError
+
+GOOD = """
+[gateway]
+id = "plant1-gw3"
+
+[[machine]]
+id = "pump-7"
+rated_speed_rpm = 1480
+iso20816 = { group = 2, support = "rigid" }
+
+[[machine.sensor]]
+id = "drive-end-h"
+source = "serial:///dev/ttyACM0?baud=921600"
+bearing = { designation = "6205" }
+
+[[machine.sensor]]
+id = "drive-end-temp"
+source = "modbus+rtu:///dev/ttyUSB1?baud=19200&device=4"
+
+[[machine.sensor.register]]
+quantity = "temperature"
+unit = "degc"
+address = 0
+type = "int16"
+table = "input"
+scale = 0.1
+
+[store]
+path = "pump-7.db"
+
+[sync]
+url = "http://127.0.0.1:8080/v1/batches"
+"""
+
+
+def test_a_good_file_is_read_and_paths_start_from_it(tmp_path: Path) -> None:
+    file = tmp_path / "machine.toml"
+    file.write_text(GOOD)
+    config = load_config(file)
+    machine = config.machine[0]
+    assert machine.sensor[0].is_waveform
+    assert not machine.sensor[1].is_waveform
+    assert machine.sensor[1].scalars[0].unit == "degc"
+    assert config.path(config.store.path) == tmp_path / "pump-7.db"
+    bearing = machine.sensor[0].bearing
+    assert bearing is not None
+    assert bearing.geometry().balls == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("rated_speed_rpm", "rated_sped_rpm"), ["machine[0]", "'rated_sped_rpm'", "mean 'rated_speed_rpm'"]),
+        (("rated_speed_rpm = 1480", 'rated_speed_rpm = "fast"'), ["machine[0].rated_speed_rpm", "got `str`"]),
+        (('unit = "degc"\n', ""), ["register[0]", "'unit' is missing", "not guessed"]),
+        (('unit = "degc"', 'unit = ""'), ["drive-end-temp", "empty unit"]),
+        (("group = 2", "group = 3"), ["iso20816.group", "3"]),
+        ((', support = "rigid"', ""), ["iso20816", "'support' is missing"]),
+        (('"6205"', '"9999"'), ["'9999' is not in the catalogue", "pitch_diameter_mm"]),
+        (("rated_speed_rpm = 1480\n", ""), ["bearing lines need the speed"]),
+        (('id = "pump-7"', 'id = "pump/7"'), ["'pump/7' is not a usable id"]),
+        (('id = "drive-end-temp"', 'id = "drive-end-h"'), ["'drive-end-h' is used twice"]),
+        (("[[machine.sensor.register]]", "[[machine.sensor.registers]]"), ["'registers'", "mean 'register'"]),
+        (('path = "pump-7.db"', ""), ["store", "'path' is missing"]),
+        (("[store]", "base = 1\n[store]"), ["'base'"]),
+        (("[gateway]", "[gateway"), ["is not TOML"]),
+    ],
+)
+def test_a_mistake_is_told_with_place_and_mend(change: tuple[str, str], says: list[str]) -> None:
+    text = GOOD.replace(*change)
+    assert text != GOOD
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, where="machine.toml")
+    message = str(caught.value)
+    assert message.startswith("machine.toml")
+    for part in says:
+        assert part in message
+
+
+def test_a_modbus_sensor_without_registers_is_refused() -> None:
+    text = GOOD[: GOOD.index("[[machine.sensor.register]]")] + '[store]\npath = "x.db"\n'
+    with pytest.raises(ConfigError, match="reads nothing"):
+        parse_config(text)
+
+
+def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "absent.toml")
