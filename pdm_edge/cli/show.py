@@ -1,0 +1,74 @@
+"""How records and status look on a terminal, and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+from rich.table import Table
+
+from pdm_edge.machine import MachineStatus
+from pdm_edge.records import Advisory
+
+STYLES = {
+    "learning": "cyan",
+    "normal": "green",
+    "alert": "yellow",
+    "alarm": "bold red",
+    "unknown": "magenta",
+}
+
+
+def utc_text(utc_ns: int) -> str:
+    return datetime.fromtimestamp(utc_ns / 1e9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: NaN becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def json_line(value: Any) -> str:
+    return json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def echo_advisory(advisory: Advisory, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json_line({"record": "advisory", **asdict(advisory)}))
+    else:
+        click.echo(f"{utc_text(advisory.stamp.utc_ns)}  {advisory}")
+
+
+def number(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def machine_table(machines: tuple[MachineStatus, ...]) -> Table:
+    table = Table(expand=False, title_justify="left")
+    for heading in ("machine", "state", "operating", "windows", "score", "velocity mm/s", "zone", "note"):
+        table.add_column(heading, justify="right" if heading in ("windows", "score") else "left")
+    for m in machines:
+        state = f"[{STYLES[m.state]}]{m.state}[/]"
+        note = m.note or (f"learned {m.learned} of {m.to_learn} windows" if m.to_learn else "")
+        table.add_row(
+            m.machine,
+            state,
+            m.operating,
+            str(m.windows),
+            number(m.score),
+            number(m.velocity_mm_s),
+            m.zone or "-",
+            note,
+        )
+    return table

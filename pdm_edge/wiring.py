@@ -1,0 +1,132 @@
+"""From a checked configuration to open sources, buffer and uploader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
+from pdm_edge.config import Config, SensorConfig, SyncConfig
+from pdm_edge.errors import ConfigError
+from pdm_edge.ports import Clock, Source
+from pdm_edge.store.buffer import Buffer
+from pdm_edge.sync import open_uploader
+from pdm_edge.sync.worker import SyncWorker
+
+
+def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Source]]:
+    """Open one source for each line; sensors on the same line share it.
+
+    Returns the live sources, and the patient ones (recordings that are not played in real time).
+    """
+    lines: dict[str, list[SensorConfig]] = {}
+    for machine in config.machine:
+        for sensor in machine.sensor:
+            lines.setdefault(_line(sensor), []).append(sensor)
+    live: list[Source] = []
+    patient: list[Source] = []
+    for url, sensors in lines.items():
+        scheme = urlsplit(url).scheme
+        if scheme.startswith("modbus"):
+            registers = [register for sensor in sensors for register in _registers(sensor)]
+            live.append(open_modbus(url, registers, clock=clock, poll_s=min(s.poll_s for s in sensors)))
+        elif scheme == "serial":
+            live.append(open_serial(url, _channels(sensors), clock=clock))
+        else:
+            source = open_source(_from_base(config, url), clock=clock, sensor=_only(sensors).id)
+            (live if _query(url).get("realtime") == "1" else patient).append(source)
+    return live, patient
+
+
+def open_buffer(config: Config, clock: Clock) -> Buffer:
+    """Open the durable buffer of a gateway."""
+    path = config.path(config.store.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Buffer(path, gateway=config.gateway.id, max_mb=config.store.max_mb, clock=clock)
+
+
+def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:
+    """The worker that empties the buffer, None if the configuration names no far end."""
+    if config.sync is None:
+        return None
+    uploader = open_uploader(config.sync.url, gateway=config.gateway.id, **_credentials(config, config.sync))
+    return SyncWorker(buffer, uploader, batch_rows=config.sync.batch_rows, timeout_s=config.sync.timeout_s)
+
+
+def _line(sensor: SensorConfig) -> str:
+    """The URL of the line a sensor is on: for Modbus, the same for all devices on it."""
+    parts = urlsplit(sensor.source)
+    if not parts.scheme.startswith("modbus"):
+        return sensor.source
+    query = {key: value for key, value in _query(sensor.source).items() if key != "device"}
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+
+
+def _registers(sensor: SensorConfig) -> list[Register]:
+    """The registers of one sensor; the device id is the register's own, or that of the URL."""
+    stated = _query(sensor.source).get("device")
+    registers = []
+    for row in sensor.register:
+        device = row.device if row.device is not None else stated
+        if device is None or not str(device).isdigit():
+            raise ConfigError(
+                f"register {row.quantity!r} has no device id (got {device!r})",
+                where=f"sensor {sensor.id!r}",
+                mend="Add ?device=N to the source, or device = N to the register",
+            )
+        registers.append(
+            Register(
+                sensor=sensor.id,
+                quantity=row.quantity,
+                unit=row.unit,
+                device=int(device),
+                address=row.address,
+                table=row.table,
+                type=row.type,
+                word_order=row.word_order,
+                byte_order=row.byte_order,
+                scale=row.scale,
+                offset=row.offset,
+                minimum=row.minimum,
+                maximum=row.maximum,
+                invalid=row.invalid,
+            )
+        )
+    return registers
+
+
+def _channels(sensors: list[SensorConfig]) -> dict[int, str]:
+    channels: dict[int, str] = {}
+    for sensor in sensors:
+        if sensor.channel in channels:
+            raise ConfigError(
+                f"channel {sensor.channel} of {sensor.source} is also sensor {channels[sensor.channel]!r}",
+                where=f"sensor {sensor.id!r}",
+                mend="Give each sensor of a device its own channel = N",
+            )
+        channels[sensor.channel] = sensor.id
+    return channels
+
+
+def _only(sensors: list[SensorConfig]) -> SensorConfig:
+    if len(sensors) > 1:
+        raise ConfigError(
+            f"{sensors[0].source} is named by {len(sensors)} sensors", mend="A recording feeds one sensor"
+        )
+    return sensors[0]
+
+
+def _from_base(config: Config, url: str) -> str:
+    """A recording's relative path starts at the folder of the configuration."""
+    parts = urlsplit(url)
+    if parts.scheme != "replay" or parts.path.startswith("/"):
+        return url
+    return urlunsplit(parts._replace(path=str(config.path(parts.path).resolve())))
+
+
+def _credentials(config: Config, sync: SyncConfig) -> dict[str, str | Path | None]:
+    raise NotImplementedError
