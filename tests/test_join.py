@@ -1,0 +1,99 @@
+"""One vector of a machine from several sensors: aligned, and honest about what is missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pdm_edge.features.join import ScalarSlot, VectorJoiner
+from pdm_edge.records import GOOD, FeatureSchema, FeatureVector, Reading, Stamp, bad, uncertain
+
+SCHEMA = FeatureSchema(("x/rms", "x/peak"), ("g", "g"))
+TEMPERATURE = ScalarSlot("temp", "temperature", "degc", max_age_s=10.0)
+
+
+def at(seconds_s: float) -> Stamp:
+    return Stamp(round(seconds_s * 1e9), round(seconds_s * 1e9), "boot", True)
+
+
+def reading(value: float, seconds_s: float, unit: str = "degc") -> Reading:
+    quality = bad("stale") if math.isnan(value) else GOOD
+    return Reading("temp", "temperature", value, unit, at(seconds_s), quality)
+
+
+def window(joiner: VectorJoiner, sensor: str, value: float, seconds_s: float) -> list[FeatureVector]:
+    values = np.array([value, 2 * value], dtype=np.float32)
+    return joiner.add_features(sensor, SCHEMA, values, at(seconds_s), GOOD)
+
+
+def test_a_vector_waits_for_all_sensors_and_names_them() -> None:
+    joiner = VectorJoiner("pump", ["de", "nde"], [TEMPERATURE], 1.0)
+    assert joiner.waiting_for == ("de", "nde")
+    assert window(joiner, "de", 1.0, 0.0) == []
+    joiner.add_reading(reading(40.0, 0.5))
+    (vector,) = window(joiner, "nde", 2.0, 0.0)
+    assert vector.as_dict() == {
+        "de/x/rms": 1.0,
+        "de/x/peak": 2.0,
+        "nde/x/rms": 2.0,
+        "nde/x/peak": 4.0,
+        "temp/temperature": 40.0,
+    }
+    assert vector.schema.units == ("g", "g", "g", "g", "degc")
+    assert vector.quality == GOOD
+
+
+def test_a_sensor_that_falls_silent_does_not_silence_the_others() -> None:
+    joiner = VectorJoiner("pump", ["de", "nde"], [], 1.0)
+    window(joiner, "de", 1.0, 0.0)
+    window(joiner, "nde", 2.0, 0.0)
+    assert window(joiner, "de", 3.0, 1.0) == []
+    (vector,) = window(joiner, "de", 4.0, 2.0)
+    assert vector.as_dict()["de/x/rms"] == 3.0
+    assert math.isnan(vector.as_dict()["nde/x/rms"])
+    assert vector.quality == uncertain("missing")
+
+
+def test_an_old_temperature_does_not_pass_for_a_fresh_one() -> None:
+    joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
+    joiner.add_reading(reading(40.0, 0.0))
+    (fresh,) = window(joiner, "de", 1.0, 0.0)
+    assert fresh.as_dict()["temp/temperature"] == 40.0
+    (held,) = window(joiner, "de", 1.0, 8.0)
+    assert held.as_dict()["temp/temperature"] == 40.0
+    (stale,) = window(joiner, "de", 1.0, 20.0)
+    assert math.isnan(stale.as_dict()["temp/temperature"])
+    assert stale.quality == uncertain("stale")
+
+
+def test_a_bad_reading_is_not_used() -> None:
+    joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
+    joiner.add_reading(reading(40.0, 0.0))
+    joiner.add_reading(reading(math.nan, 0.5))
+    (vector,) = window(joiner, "de", 1.0, 0.0)
+    assert vector.as_dict()["temp/temperature"] == 40.0
+
+
+def test_a_machine_with_scalars_only_gets_the_mean_of_each_window() -> None:
+    joiner = VectorJoiner("pump", [], [TEMPERATURE], 5.0)
+    vectors = [v for second in range(11) for v in joiner.add_reading(reading(40.0 + second, second))]
+    assert [v.as_dict()["temp/temperature"] for v in vectors] == [42.0, 47.0]
+    assert [v.stamp.utc_ns for v in vectors] == [0, 5_000_000_000]
+
+
+def test_another_unit_than_configured_is_refused() -> None:
+    joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
+    with pytest.raises(ValueError, match="'k', its machine expects 'degc'"):
+        joiner.add_reading(reading(313.0, 0.0, unit="k"))
+
+
+def test_a_reading_of_no_slot_is_left_alone() -> None:
+    joiner = VectorJoiner("pump", ["de"], [], 1.0)
+    assert joiner.add_reading(reading(40.0, 0.0)) == []
+
+
+def test_a_machine_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        VectorJoiner("pump", [], [], 1.0)
