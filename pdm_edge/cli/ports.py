@@ -24,7 +24,7 @@ def ports(as_json: bool) -> None:
             click.echo(json_line(row))
         else:
             click.echo(f"{port.device}  {port.description}")
-            click.echo(f"    source = \"serial://{name or port.device}?baud=...\"")
+            click.echo(f'    source = "serial://{name or port.device}?baud=..."')
     if not found:
         click.echo("No serial devices found. Is the adapter plugged in? Try: ls /dev/tty*", err=True)
 
