@@ -1,0 +1,189 @@
+"""Model bundles: a folder with `model.tflite` and `manifest.json`, one thing that belongs together.
+
+A model without its feature order, scaling and threshold is worth nothing, and a damaged one can
+give wrong scores without an error. So the hash is checked before any interpreter sees the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from pdm_edge.errors import ModelError
+from pdm_edge.records import FeatureSchema
+
+MODEL_NAME: Final = "model.tflite"
+MANIFEST_NAME: Final = "manifest.json"
+FORMAT_VERSION: Final = 1
+
+
+class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Raw score that is normalised to 1.0, and how it was found."""
+
+    value: float
+    quantile: float
+    held_back_windows: int
+    margin: float
+    derivation: str
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model was made from."""
+
+    windows: int
+    window_s: float
+    states: tuple[str, ...]
+    first_utc_ns: int
+    last_utc_ns: int
+    seed: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that must be known to run the model and to trust it."""
+
+    name: str
+    created_by: str
+    feature_names: tuple[str, ...]
+    feature_units: tuple[str, ...]
+    schema_id: str
+    baseline: tuple[float, ...]
+    """Typical value of each feature; stands in for one that is missing."""
+    quantization: Literal["float32", "hybrid-int8"]
+    threshold: Threshold
+    training: Training
+    sha256: dict[str, str] = {}
+    licence: str = ""
+    card: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def schema(self) -> FeatureSchema:
+        return FeatureSchema(self.feature_names, self.feature_units)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A checked bundle: its hash was right when it was read."""
+
+    path: Path
+    manifest: Manifest
+    model: bytes
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a bundle: an explicit path, or the name of one that is shipped.
+
+    Raises
+    ------
+    ModelError
+        If there is neither.
+    """
+    path = Path(name)
+    if path.is_absolute() or len(path.parts) > 1 or path.is_dir():
+        return path
+    package = Path(__file__).resolve().parents[1]
+    shipped = [folder / path for folder in (package / "models", package.parent / "models")]
+    for candidate in shipped:
+        if (candidate / MANIFEST_NAME).is_file():
+            return candidate
+    raise ModelError(
+        f"there is no model {str(name)!r}", mend="Give the path of a bundle, or the name of a shipped one"
+    )
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """Read and check a bundle.
+
+    Raises
+    ------
+    ModelError
+        If a part is missing, was changed, or does not fit the others.
+    """
+    path = find_bundle(name)
+    where = str(path)
+    mend = "Restore the bundle from its source, or learn a new one"
+    try:
+        raw = (path / MANIFEST_NAME).read_bytes()
+        model = (path / MODEL_NAME).read_bytes()
+    except OSError as error:
+        raise ModelError(f"is no complete bundle: {error}", where=where, mend=mend) from error
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"its manifest is damaged: {error}", where=where, mend=mend) from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise ModelError(
+            f"has format {manifest.format_version}, this version reads {FORMAT_VERSION}",
+            where=where,
+            mend="Update pdm-edge",
+        )
+    if manifest.sha256 != _hashes(manifest, model):
+        raise ModelError(
+            "its hash is wrong: model or manifest were changed or cut short", where=where, mend=mend
+        )
+    if manifest.schema.id != manifest.schema_id or len(manifest.baseline) != len(manifest.feature_names):
+        raise ModelError("its feature list does not fit its schema id", where=where, mend=mend)
+    if not 0 < manifest.threshold.value < float("inf"):
+        raise ModelError(f"its threshold is {manifest.threshold.value!r}", where=where, mend=mend)
+    return Bundle(path, manifest, model)
+
+
+def write_bundle(path: Path, model: bytes, manifest: Manifest) -> None:
+    """Write a bundle so that a power cut leaves the old one or the new one, never a mixture.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written.
+    """
+    complete = msgspec.structs.replace(manifest, sha256=_hashes(manifest, model))
+    new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if old.exists() and not path.exists():
+            old.rename(path)  # a write was cut between its two renames
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        _write_synced(new / MODEL_NAME, model)
+        _write_synced(new / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(complete), indent=1))
+        _sync_folder(new)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+        _sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(f"cannot be written: {error}", where=str(path)) from error
+
+
+def _hashes(manifest: Manifest, model: bytes) -> dict[str, str]:
+    """SHA-256 of the model, and of the manifest without its hashes."""
+    bare = msgspec.json.encode(msgspec.structs.replace(manifest, sha256={}))
+    return {
+        MODEL_NAME: hashlib.sha256(model).hexdigest(),
+        MANIFEST_NAME: hashlib.sha256(bare).hexdigest(),
+    }
+
+
+def _write_synced(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be synced there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,289 @@
+"""Detect: the file agrees with NumPy, damaged bundles are refused, healthy stays silent."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pdm_edge.detect.anomaly import AnomalyDetector
+from pdm_edge.detect.author import Autoencoder, quantized, write_autoencoder
+from pdm_edge.detect.bundle import Bundle, Manifest, find_bundle, load_bundle, write_bundle
+from pdm_edge.detect.commission import Commissioning, commission, train_autoencoder
+from pdm_edge.detect.runtime import RUNTIMES, TfliteModel, installed_runtimes
+from pdm_edge.detect.thresholds import quantile_threshold, windows_for_quantile
+from pdm_edge.errors import ModelError
+from pdm_edge.records import FeatureSchema, FeatureVector, Quality, Stamp, uncertain
+
+K = 16
+SCHEMA = FeatureSchema(tuple(f"f{i}" for i in range(K)), ("g",) * K)
+STAMP = Stamp(0, 0, "boot", True)
+Matrix = npt.NDArray[np.float32]
+
+
+def healthy(n: int, seed: int = 0) -> Matrix:
+    """Features driven by three latent causes, of very different sizes, as real ones are."""
+    random = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).standard_normal((3, K))
+    size = np.logspace(-2, 2, K)
+    x = random.standard_normal((n, 3)) @ mixing + 0.2 * random.standard_normal((n, K)) + 10.0
+    return (x * size).astype(np.float32)
+
+
+def vector(values: npt.ArrayLike, quality: Quality | None = None) -> FeatureVector:
+    array = np.asarray(values, dtype=np.float32)
+    return FeatureVector("pump", array, SCHEMA, STAMP, 1.0, quality=quality or Quality())
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[bytes, Manifest]:
+    return commission([vector(x) for x in healthy(200)], name="test")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, made: tuple[bytes, Manifest]) -> Path:
+    path = tmp_path / "bundle"
+    write_bundle(path, *made)
+    return path
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param not in installed_runtimes():
+        pytest.skip(f"NEEDS the TFLite runtime {request.param}, which is not installed here")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def net() -> Autoencoder:
+    return train_autoencoder(healthy(200), seed=3)
+
+
+def test_the_float_file_scores_as_numpy_does(net: Autoencoder, runtime: str) -> None:
+    model = TfliteModel(write_autoencoder(net, quantize=False), runtime=runtime)
+    rows = healthy(2000, seed=1)
+    expected = net.squared_residuals(rows)
+    for row, squares in zip(rows, expected, strict=True):
+        outputs = model.run(row[None, :])
+        # float32 sums of a few dozen terms: 1e-5 relative to the largest of them
+        np.testing.assert_allclose(outputs["squared_residuals"][0], squares, rtol=1e-4, atol=1e-5)
+        assert float(outputs["score"][0]) == pytest.approx(float(squares.mean()), rel=1e-5, abs=1e-6)
+
+
+def test_the_int8_file_keeps_order_and_level_of_the_scores(net: Autoencoder, runtime: str) -> None:
+    model = TfliteModel(write_autoencoder(net, quantize=True), runtime=runtime)
+    rows = healthy(500, seed=2)
+    got = np.array([float(model.run(row[None, :])["score"][0]) for row in rows])
+    expected = quantized(net).squared_residuals(rows).mean(axis=1)
+    # Activations are quantized on the fly to 1/127 of their largest; scores move by some percent.
+    assert float(np.median(np.abs(got / expected - 1))) < 0.15
+    assert np.corrcoef(got, expected)[0, 1] > 0.98
+
+
+def test_int8_is_smaller(net: Autoencoder) -> None:
+    assert len(write_autoencoder(net, quantize=True)) < len(write_autoencoder(net, quantize=False))
+
+
+def test_a_growing_fault_grows_the_score_however_large_it_gets(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    base = healthy(1, seed=5)[0]
+    scores = []
+    for factor in (1.0, 1.5, 3.0, 10.0, 100.0, 1e4):
+        row = base.copy()
+        row[4] *= factor
+        scores.append(detector.score(vector(row)).value)
+    assert scores[0] < 1.0
+    assert all(b > a for a, b in itertools.pairwise(scores))
+    assert scores[-1] > 1e4
+
+
+def test_a_score_names_the_feature_that_carries_it(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    row = healthy(1, seed=5)[0]
+    row[7] *= 5
+    name, share = detector.score(vector(row)).contributions[0]
+    assert name == "f7"
+    assert 0.5 < share <= 1.0
+
+
+def test_held_back_healthy_windows_stay_below_the_threshold(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    scores = np.array([detector.score(vector(x)).value for x in healthy(2000, seed=7)])
+    assert float(np.mean(scores >= 1.0)) < 0.01
+
+
+def test_learning_is_reproducible(made: tuple[bytes, Manifest]) -> None:
+    model, manifest = commission([vector(x) for x in healthy(200)], name="test")
+    assert model == made[0]
+    assert manifest == made[1]
+
+
+def test_a_missing_feature_adds_nothing_and_lowers_the_quality(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    row = healthy(1, seed=5)[0]
+    row[3] = math.nan
+    score = detector.score(vector(row))
+    assert score.value < 1.0
+    assert score.quality == uncertain("missing")
+
+
+def test_a_vector_with_most_missing_gets_no_score(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    row = np.full(K, math.nan)
+    row[:5] = 1.0
+    score = detector.score(vector(row))
+    assert math.isnan(score.value)
+    assert (score.quality.level, score.quality.reasons) == ("bad", ("missing",))
+
+
+def test_a_result_that_is_no_number_is_no_score(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    score = detector.score(vector(np.full(K, 3e38)))
+    assert math.isnan(score.value)
+    assert score.quality.reasons == ("nonfinite",)
+
+
+def test_another_schema_is_refused_and_the_difference_named(made: tuple[bytes, Manifest]) -> None:
+    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
+    other = FeatureSchema(("f0", "new"), ("g", "g"))
+    with pytest.raises(
+        ModelError, match=r"lacks 'f1' and 14 more, and has 'new' and 0 more.*Learn a new model"
+    ):
+        detector.score(FeatureVector("pump", np.zeros(2, np.float32), other, STAMP, 1.0))
+
+
+def test_a_bundle_comes_back_as_it_was_written(bundle: Path, made: tuple[bytes, Manifest]) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.model == made[0]
+    assert loaded.manifest.threshold == made[1].threshold
+    assert loaded.manifest.schema == SCHEMA
+    assert "held-back healthy windows" in loaded.manifest.threshold.derivation
+
+
+def test_no_damage_to_a_bundle_goes_unnoticed(bundle: Path) -> None:
+    random, refused = np.random.default_rng(11), 0
+    names = ("model.tflite", "manifest.json")
+    originals = {name: (bundle / name).read_bytes() for name in names}
+    for trial in range(200):
+        name = names[trial % 2]
+        content = bytearray(originals[name])
+        if trial % 5 == 0:
+            del content[int(random.integers(0, len(content))) :]
+        else:
+            content[int(random.integers(0, len(content)))] ^= 1 << int(random.integers(0, 8))
+        (bundle / name).write_bytes(content)
+        try:
+            loaded = load_bundle(bundle)
+        except ModelError:
+            refused += 1
+        else:  # white space of the manifest: the content is the same
+            assert name == "manifest.json"
+            assert loaded.model == originals["model.tflite"]
+            assert {**msgspec.to_builtins(loaded.manifest), "sha256": 0} == {
+                **msgspec.json.decode(originals["manifest.json"]),
+                "sha256": 0,
+            }
+        (bundle / name).write_bytes(originals[name])
+    assert refused > 190
+    load_bundle(bundle)
+
+
+@pytest.mark.parametrize("missing", ["model.tflite", "manifest.json"])
+def test_an_incomplete_bundle_is_refused(bundle: Path, missing: str) -> None:
+    (bundle / missing).unlink()
+    with pytest.raises(ModelError, match="no complete bundle"):
+        load_bundle(bundle)
+
+
+def test_a_newer_bundle_is_refused_with_the_mend(bundle: Path) -> None:
+    file = bundle / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(b'"format_version": 1', b'"format_version": 2'))
+    with pytest.raises(ModelError, match=r"format 2, this version reads 1\. Update pdm-edge"):
+        load_bundle(bundle)
+
+
+def test_a_model_that_is_none_is_refused_by_the_runtime(runtime: str) -> None:
+    if runtime != "ai-edge-litert":
+        pytest.skip("only this runtime checks what it opens; the others are guarded by the hash")
+    with pytest.raises(ModelError, match="refuses the model"):
+        TfliteModel(b"\x1c\x00\x00\x00TFL3" + bytes(100), runtime=runtime)
+
+
+def test_an_unknown_runtime_is_refused() -> None:
+    with pytest.raises(ModelError, match="One of auto, ai-edge-litert"):
+        TfliteModel(b"", runtime="onnx")
+
+
+def test_a_write_that_is_cut_leaves_the_old_bundle(
+    bundle: Path, made: tuple[bytes, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(self: Path, target: Path) -> Path:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(Path, "rename", cut)
+    with pytest.raises(ModelError, match="power cut"):
+        write_bundle(bundle, made[0] + b"new", made[1])
+    monkeypatch.undo()
+    assert load_bundle(bundle).model == made[0]
+    write_bundle(bundle, made[0] + b"new", made[1])
+    assert load_bundle(bundle).model == made[0] + b"new"
+
+
+def test_a_bundle_is_found_by_path_or_name_and_never_by_the_working_directory(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_bundle(bundle) == bundle
+    with pytest.raises(ModelError, match="there is no model 'nonsense'"):
+        find_bundle("nonsense")
+
+
+def test_too_few_windows_are_refused_and_bad_ones_not_collected() -> None:
+    with pytest.raises(ModelError, match="19 windows are too few"):
+        commission([vector(x) for x in healthy(19)], name="t")
+    with pytest.raises(ModelError, match="too few"):
+        Commissioning(SCHEMA, 5)
+    collecting = Commissioning(SCHEMA, 20)
+    assert not collecting.add(vector(healthy(1)[0], uncertain("gap")))
+    assert collecting.add(vector(healthy(1)[0]))
+    assert (collecting.collected, collecting.complete) == (1, False)
+
+
+def test_constant_and_absent_features_do_not_explode_the_score() -> None:
+    x = healthy(100)
+    x[:, 2] = 5.0
+    x[:, 6] = math.nan
+    model, manifest = commission([vector(row) for row in x], name="t")
+    detector = AnomalyDetector(Bundle(Path(), manifest, model))
+    row = healthy(1, seed=3)[0]
+    row[2], row[6] = 5.05, math.nan  # one percent off the constant
+    assert detector.score(vector(row)).value < 1.0
+
+
+def test_the_quantile_of_few_windows_is_their_largest() -> None:
+    assert windows_for_quantile(0.99) == 100
+    value, text = quantile_threshold(np.array([1.0, 3.0, 2.0]), 0.99, 2.0)
+    assert value == 6.0
+    assert "fewer than 100" in text
+    value, text = quantile_threshold(np.arange(1001.0), 0.99, 1.0)
+    assert value == 990.0
+    assert "fewer" not in text
+
+
+@pytest.mark.parametrize("scores", [[], [1.0, math.nan], [-1.0]])
+def test_a_threshold_needs_scores(scores: list[float]) -> None:
+    with pytest.raises(ValueError, match="scores"):
+        quantile_threshold(np.array(scores), 0.99, 1.0)
+
+
+def test_manifests_refuse_unknown_keys(bundle: Path) -> None:
+    file = bundle / "manifest.json"
+    content: dict[str, Any] = msgspec.json.decode(file.read_bytes())
+    file.write_bytes(msgspec.json.encode({**content, "treshold": 1}))
+    with pytest.raises(ModelError, match="treshold"):
+        load_bundle(bundle)
