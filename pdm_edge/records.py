@@ -339,7 +339,9 @@ Record: TypeAlias = Waveform | Reading | Gap | FeatureVector | Score | Health | 
 class Row:
     """A stored record. Its identity everywhere is ``(gateway, stamp.boot_id, seq)``.
 
-    ``body`` is packed float32 (little endian) where ``schema_id`` is set, else JSON.
+    ``context`` is JSON of what many rows share: state, quality, window, sample rate. ``body`` is
+    packed float32 (little endian) for ``features``, a u64 number of the first sample and packed
+    float32 for ``waveform``, else JSON.
     """
 
     seq: int
@@ -349,6 +351,7 @@ class Row:
     stamp: Stamp
     body: bytes
     schema_id: str = ""
+    context: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

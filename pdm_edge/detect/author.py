@@ -1,8 +1,10 @@
 """Writes a trained dense autoencoder as a `.tflite` file, with nothing but the flatbuffers package.
 
 Input scaling and reconstruction error are part of the graph, so every runtime gives the same score.
-The body may be int8: weights per output channel, while input, output, scaling and residual stay
-float32 (full int8 input and output saturate exactly where an anomaly begins).
+The body may be int8: weights with one scale a layer, while input, output, scaling and residual stay
+float32 (full int8 input and output saturate exactly where an anomaly begins). One scale for each
+output channel would be finer, but tflite-runtime 2.14 reads only the first of them without an
+error, and its scores are then wrong.
 
 Table slots and enumeration values are those of the TensorFlow Lite schema, version 3.
 """
@@ -73,7 +75,7 @@ class _Tensor:
     shape: tuple[int, ...]
     kind: int
     content: bytes = b""
-    scales: FloatMatrix | None = None
+    scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def write_autoencoder(net: Autoencoder, *, quantize: bool) -> bytes:
     Parameters
     ----------
     quantize
-        Store the weights as int8 with one scale for each output channel.
+        Store the weights as int8 with one scale a layer.
     """
     graph = _Graph()
     n_features = net.mean.size
@@ -121,17 +123,15 @@ def quantized(net: Autoencoder) -> Autoencoder:
     """The network with the weights that int8 storage gives it, back in float32."""
     layers = []
     for layer in net.layers:
-        values, scales = _to_int8(layer.weights)
-        layers.append(Layer(values.astype(np.float32) * scales[:, None], layer.bias, layer.relu))
+        values, scale = _to_int8(layer.weights)
+        layers.append(Layer(values.astype(np.float32) * np.float32(scale), layer.bias, layer.relu))
     return Autoencoder(net.mean, net.inverse_std, tuple(layers))
 
 
-def _to_int8(weights: FloatMatrix) -> tuple[npt.NDArray[np.int8], FloatMatrix]:
-    """Symmetric int8 values and one scale for each output channel."""
-    largest = np.abs(weights).max(axis=1)
-    scales = (np.where(largest > 0, largest, 1.0) / 127.0).astype(np.float32)
-    values = np.clip(np.rint(weights / scales[:, None]), -127, 127).astype(np.int8)
-    return values, scales
+def _to_int8(weights: FloatMatrix) -> tuple[npt.NDArray[np.int8], float]:
+    """Symmetric int8 values and their scale."""
+    scale = float(np.abs(weights).max() or 1.0) / 127.0
+    return np.clip(np.rint(weights / scale), -127, 127).astype(np.int8), scale
 
 
 class _Graph:
@@ -152,8 +152,8 @@ class _Graph:
     def weights(self, name: str, values: FloatMatrix, *, quantize: bool) -> int:
         if not quantize:
             return self.constant(name, values)
-        stored, scales = _to_int8(values)
-        return self._add(_Tensor(name, values.shape, _INT8, stored.tobytes(), scales))
+        stored, scale = _to_int8(values)
+        return self._add(_Tensor(name, values.shape, _INT8, stored.tobytes(), scale))
 
     def operator(
         self, code: int, inputs: tuple[int, ...], name: str, shape: tuple[int, ...], *, relu: bool = False
@@ -235,10 +235,10 @@ def _tensor(builder: flatbuffers.Builder, tensor: _Tensor, buffer: int) -> int:
     name = builder.CreateString(tensor.name)
     shape = _ints(builder, tensor.shape)
     quantization = None
-    if tensor.scales is not None:
-        scales = builder.CreateNumpyVector(tensor.scales.astype("<f4"))
-        zeros = builder.CreateNumpyVector(np.zeros(tensor.scales.size, dtype="<i8"))
-        quantization = _table(builder, 7, [(2, scales), (3, zeros)])  # along dimension 0, the default
+    if tensor.scale is not None:
+        scales = builder.CreateNumpyVector(np.array([tensor.scale], dtype="<f4"))
+        zeros = builder.CreateNumpyVector(np.zeros(1, dtype="<i8"))
+        quantization = _table(builder, 7, [(2, scales), (3, zeros)])
     builder.StartObject(8)
     builder.PrependUOffsetTRelativeSlot(0, shape, 0)
     builder.PrependInt8Slot(1, tensor.kind, 0)
