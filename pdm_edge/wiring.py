@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
-from pdm_edge.config import Config, SensorConfig, SyncConfig
+from pdm_edge.config import Config, SensorConfig
 from pdm_edge.errors import ConfigError
-from pdm_edge.ports import Clock, Source
+from pdm_edge.ports import Clock, Source, Uploader
 from pdm_edge.store.buffer import Buffer
 from pdm_edge.sync import open_uploader
 from pdm_edge.sync.worker import SyncWorker
@@ -49,8 +48,34 @@ def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:
     """The worker that empties the buffer, None if the configuration names no far end."""
     if config.sync is None:
         return None
-    uploader = open_uploader(config.sync.url, gateway=config.gateway.id, **_credentials(config, config.sync))
-    return SyncWorker(buffer, uploader, batch_rows=config.sync.batch_rows, timeout_s=config.sync.timeout_s)
+    sync = config.sync
+    return SyncWorker(buffer, uploader_for(config), batch_rows=sync.batch_rows, timeout_s=sync.timeout_s)
+
+
+def uploader_for(config: Config) -> Uploader:
+    """The uploader that a configuration names.
+
+    Raises
+    ------
+    ConfigError
+        If it names none.
+    """
+    sync = config.sync
+    if sync is None:
+        raise ConfigError("there is no [sync] table", mend="Add one with the url of the far end")
+    files = (sync.ca_file, sync.cert_file, sync.key_file)
+    ca_file, cert_file, key_file = (None if f is None else str(config.path(f)) for f in files)
+    return open_uploader(
+        sync.url,
+        gateway=config.gateway.id,
+        receipt=sync.receipt,
+        token=sync.token,
+        username=sync.username,
+        password=sync.password,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
 
 
 def _line(sensor: SensorConfig) -> str:
@@ -126,7 +151,3 @@ def _from_base(config: Config, url: str) -> str:
     if parts.scheme != "replay" or parts.path.startswith("/"):
         return url
     return urlunsplit(parts._replace(path=str(config.path(parts.path).resolve())))
-
-
-def _credentials(config: Config, sync: SyncConfig) -> dict[str, str | Path | None]:
-    raise NotImplementedError

@@ -1,0 +1,85 @@
+"""Upload over HTTP(S): one POST a batch, the receipt is in the body of the answer."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from typing import Final
+from urllib.parse import urlsplit
+
+from pdm_edge.errors import SyncError, SyncRefusedError
+from pdm_edge.records import Batch, Receipt
+from pdm_edge.sync.payload import decode_receipt, encode_batch
+from pdm_edge.sync.secrets import Secret
+
+_LONGEST_ANSWER: Final = 65_536
+_RETRY_LATER: Final = frozenset({408, 425, 429})
+
+
+class HttpUploader:
+    """Posts batches to a URL; the connection is kept open between them.
+
+    Parameters
+    ----------
+    url
+        ``http://`` or ``https://``; certificates are verified.
+    token
+        Sent as a bearer token.
+    context
+        TLS settings (own authority, client certificate), by default the system's.
+    """
+
+    def __init__(
+        self, url: str, *, token: Secret | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._parts = urlsplit(url)
+        self._where = f"{self._parts.scheme}://{self._parts.netloc}{self._parts.path}"
+        self._path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
+        self._token = token
+        self._context = context
+        self._connection: http.client.HTTPConnection | None = None
+        self.bytes_sent = 0
+
+    def send(self, batch: Batch, timeout_s: float) -> Receipt:
+        """Post a batch; see `pdm_edge.ports.Uploader`."""
+        content = encode_batch(batch, time.time_ns())
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        try:
+            connection = self._connected(timeout_s)
+            connection.request("POST", self._path, body=content, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(_LONGEST_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            text = str(error) or type(error).__name__
+            raise SyncError(f"not delivered: {text}", where=self._where, mend="It is tried again") from error
+        self.bytes_sent += len(content)
+        if answer.will_close or not answer.isclosed():
+            self.close()
+        if 200 <= answer.status < 300:
+            return decode_receipt(body)
+        kind = SyncError if answer.status >= 500 or answer.status in _RETRY_LATER else SyncRefusedError
+        told = body[:200].decode("utf-8", "replace").strip()
+        raise kind(
+            f"answered {answer.status} {answer.reason}: {told}",
+            where=self._where,
+            mend="Check URL and token" if kind is SyncRefusedError else "It is tried again",
+        )
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self._connection is None:
+            host, port = self._parts.hostname or "", self._parts.port
+            if self._parts.scheme == "https":
+                context = self._context or ssl.create_default_context()
+                self._connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+            else:
+                self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        return self._connection

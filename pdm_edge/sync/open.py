@@ -1,0 +1,75 @@
+"""From a URL to an uploader."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from pdm_edge.errors import ConfigError
+from pdm_edge.ports import Uploader
+from pdm_edge.sync.secrets import secret
+
+SCHEMES: Final = ("http", "https", "mqtt", "mqtts")
+
+
+def open_uploader(
+    url: str,
+    *,
+    gateway: str,
+    receipt: Literal["end_to_end", "puback"] = "end_to_end",
+    token: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca_file: str | None = None,
+    cert_file: str | None = None,
+    key_file: str | None = None,
+) -> Uploader:
+    """The uploader for a far end. Secrets are given as ``env:NAME`` or ``file:PATH``.
+
+    Raises
+    ------
+    ConfigError
+        For a URL that cannot be used, or a secret in plain text. A far end that is not there is
+        no error.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise ConfigError(
+            f"unknown far end {url!r}", where="sync.url", mend=f"It starts with {', '.join(SCHEMES)}://host"
+        )
+    if parts.username or parts.password:
+        raise ConfigError(
+            "a secret stands in the URL", where="sync.url", mend="Use sync.username and password"
+        )
+    context = _tls(parts.scheme, ca_file, cert_file, key_file)
+    if parts.scheme.startswith("mqtt"):
+        from pdm_edge.sync.mqtt import MqttUploader
+
+        return MqttUploader(
+            url,
+            gateway=gateway,
+            receipt=receipt,
+            username=secret(username, "sync.username"),
+            password=secret(password, "sync.password"),
+            context=context,
+        )
+    from pdm_edge.sync.http import HttpUploader
+
+    return HttpUploader(url, token=secret(token, "sync.token"), context=context)
+
+
+def _tls(
+    scheme: str, ca_file: str | None, cert_file: str | None, key_file: str | None
+) -> ssl.SSLContext | None:
+    if not scheme.endswith("s"):
+        if ca_file or cert_file or key_file:
+            raise ConfigError("certificates need https or mqtts", where="sync.url")
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+    except OSError as error:
+        raise ConfigError(f"certificate cannot be read: {error}", where="sync") from error
+    return context

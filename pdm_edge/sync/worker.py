@@ -1,0 +1,130 @@
+"""The thread that empties the buffer when there is a link, and waits politely when there is none."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pdm_edge.errors import PdmError, SyncRefusedError
+from pdm_edge.ports import Outbox, Uploader
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+_IDLE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """A snapshot of the link."""
+
+    link_up: bool = False
+    rows_sent: int = 0
+    batches: int = 0
+    failures: int = 0
+    last_error: str = ""
+    last_success_utc_ns: int | None = None
+
+
+class SyncWorker:
+    """Sends batches, one after the other, until the outbox is empty.
+
+    After a failure it pauses, twice as long each time up to `longest_pause_s`, with jitter, so that
+    a fleet does not come back as one. Nothing leaves the outbox without a receipt.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        uploader: Uploader,
+        *,
+        batch_rows: int = 200,
+        timeout_s: float = 10.0,
+        first_pause_s: float = FIRST_PAUSE_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self._outbox = outbox
+        self._uploader = uploader
+        self._batch_rows = batch_rows
+        self._timeout_s = timeout_s
+        self._first_pause_s = first_pause_s
+        self._longest_pause_s = longest_pause_s
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+        self.status = SyncStatus()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        """There are new rows."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End after the batch that is under way; what is left stays in the buffer."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        self._uploader.close()
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while not self._stop.is_set():
+            try:
+                sent = self._send_one()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever an uploader raises
+                pause_s = min(max(2 * pause_s, self._first_pause_s), self._longest_pause_s)
+                self._failed(error)
+                # The full pause is kept even if new rows come: the link is down, not the outbox.
+                self._stop.wait(pause_s * random.uniform(0.5, 1.0))
+                continue
+            pause_s = 0.0
+            if not sent:
+                self._wake.wait(_IDLE_S)
+                self._wake.clear()
+
+    def _send_one(self) -> bool:
+        batch = self._outbox.next_batch(self._batch_rows)
+        if batch is None:
+            return False
+        removed = self._outbox.settle(self._uploader.send(batch, self._timeout_s))
+        if not self.status.link_up:
+            logger.info("sync: the link is up")
+        self.status = replace(
+            self.status,
+            link_up=True,
+            rows_sent=self.status.rows_sent + removed,
+            batches=self.status.batches + 1,
+            last_error="",
+            last_success_utc_ns=time.time_ns(),
+        )
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        text = str(error)
+        known = isinstance(error, PdmError)
+        if text != self.status.last_error:
+            level = logging.ERROR if isinstance(error, SyncRefusedError) or not known else logging.WARNING
+            logger.log(level, "sync: %s", text, exc_info=None if known else error)
+        self.status = replace(self.status, link_up=False, failures=self.status.failures + 1, last_error=text)
+
+
+def drain(outbox: Outbox, uploader: Uploader, *, batch_rows: int = 200, timeout_s: float = 10.0) -> int:
+    """Send everything now, in the caller's thread; return the number of rows.
+
+    Raises
+    ------
+    SyncError
+        At the first failure; what was not delivered stays.
+    """
+    rows = 0
+    while (batch := outbox.next_batch(batch_rows)) is not None:
+        rows += outbox.settle(uploader.send(batch, timeout_s))
+    return rows
