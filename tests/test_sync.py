@@ -369,7 +369,7 @@ def test_a_publish_that_the_broker_forbids_is_no_delivery(tmp_path: Path, mosqui
     broker.start()
     buffer, identities = filled(tmp_path / "b.db", n=10)
     for receipt in ("end_to_end", "puback"):
-        uploader = open_uploader(f"mqtt://127.0.0.1:{broker.port}", gateway="gw", receipt=receipt)  # type: ignore[arg-type]
+        uploader = open_uploader(f"mqtt://127.0.0.1:{broker.port}", gateway="gw", receipt=receipt)
         with pytest.raises(SyncRefusedError, match=r"refuses publishing to pdm/gw/alarm: Not authorized"):
             drain(buffer, uploader, timeout_s=5.0)
         uploader.close()

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 import urllib.request
 import venv
 from pathlib import Path
@@ -52,7 +53,7 @@ def install_pip(python: Path) -> None:
         files = json.load(answer)["files"]
     wheels = [f for f in files if re.fullmatch(r"pip-[0-9.]+-py3-none-any\.whl", f["filename"])]
     newest = max(wheels, key=lambda f: [int(part) for part in f["filename"].split("-")[1].split(".")])
-    url = urllib.request.urljoin(f"{INDEX}/pip/", newest["url"])
+    url = urllib.parse.urljoin(f"{INDEX}/pip/", newest["url"])
     with urllib.request.urlopen(url, timeout=60) as answer:
         wheel = answer.read()
     if hashlib.sha256(wheel).hexdigest() != newest["hashes"]["sha256"]:

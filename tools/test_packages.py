@@ -1,7 +1,8 @@
 """Provide the Debian packages that the tests use: real brokers, buses and compilers.
 
 As root they are installed. Otherwise the line to type is printed, and the tests that need what is
-missing skip, naming it.
+missing skip, naming it. A package whose program is there already, from whatever origin, is not
+wanted: Node.js from its makers cannot stand beside Debian's npm.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ PACKAGES = Path(__file__).resolve().parents[1] / "tests" / "debian-packages.txt"
 
 
 def main() -> None:
-    wanted = [line.split("#")[0].strip() for line in PACKAGES.read_text().splitlines()]
-    missing = [name for name in wanted if name and not installed(name)]
+    wanted = [line.split("#")[0].split() for line in PACKAGES.read_text().splitlines()]
+    missing = [name for name, *programs in filter(None, wanted) if not provided(name, programs)]
     if not missing:
         return
     if shutil.which("apt-get") is None:
@@ -32,9 +33,15 @@ def main() -> None:
         )
         return
     print(f"Installing Debian packages for the tests: {' '.join(missing)}", flush=True)
-    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, **quiet)
-    subprocess.run(command, check=True, **quiet)
+    quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["apt-get", "update", "-qq"], command):
+        subprocess.run(step, check=True, stdout=subprocess.DEVNULL, env=quietly)
+
+
+def provided(name: str, programs: list[str]) -> bool:
+    """Whether a package is there, or else all the programs that it is wanted for."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+    return installed(name) or bool(programs and all(shutil.which(p, path=path) for p in programs))
 
 
 def installed(name: str) -> bool:

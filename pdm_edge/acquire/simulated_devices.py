@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -121,6 +121,7 @@ class SimulatedTransmitter:
     def __init__(self) -> None:
         self.temperature_degc = 40.0
         self.port = 0
+        self._server: Any = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="simulated transmitter", daemon=True)

@@ -5,33 +5,47 @@ Exit status 0: fine. 1: an alarm was found. 2: usage, configuration or device fa
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 
 import click
 
 from pdm_edge._version import __version__
-from pdm_edge.cli.demo import demo
-from pdm_edge.cli.ports import ports
-from pdm_edge.cli.replay import replay
-from pdm_edge.cli.run import run
-from pdm_edge.cli.store import status, sync
 from pdm_edge.errors import PdmError
 
 __all__ = ["main"]
 
+_COMMANDS = {
+    "ports": "pdm_edge.cli.ports",
+    "run": "pdm_edge.cli.run",
+    "status": "pdm_edge.cli.store",
+    "sync": "pdm_edge.cli.store",
+}
+"""Where each command lives; a module is imported when its command is asked for."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """A group that imports its commands on demand, so that each starts as fast as it can."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pdm-edge")
 @click.option("-v", "--verbose", count=True, help="Tell more on stderr (twice: everything).")
 def cli(verbose: int) -> None:
     """Predictive maintenance on the gateway: vibration and temperature in, alarms out."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-
-
-for command in (demo, run, replay, status, ports, sync):
-    cli.add_command(command)
 
 
 def main() -> None:
