@@ -149,12 +149,16 @@ class StoreConfig(_Table, frozen=True, kw_only=True):
 
 
 class SyncConfig(_Table, frozen=True, kw_only=True):
-    """Where the buffer is emptied to. Secrets only as ``env:NAME`` or ``file:PATH``."""
+    """Where the buffer is emptied to. Secrets only as ``env:NAME`` or ``file:PATH``.
+
+    After a failure the next attempt waits, longer each time, up to ``longest_pause_s``.
+    """
 
     url: str
     receipt: Literal["end_to_end", "puback"] = "end_to_end"
     batch_rows: int = 200
     timeout_s: float = 10.0
+    longest_pause_s: float = 60.0
     token: str | None = None
     username: str | None = None
     password: str | None = None
@@ -220,6 +224,11 @@ def _check(config: Config, where: str) -> None:
     _unique([s.id for m in config.machine for s in m.sensor], "sensor", where)
     for machine in config.machine:
         _check_machine(machine, f"{where}: machine {machine.id!r}")
+    if config.sync is not None and not config.sync.longest_pause_s >= 1:
+        raise ConfigError(
+            f"longest_pause_s is {config.sync.longest_pause_s:g}; at least 1",
+            where=f"{where}: sync.longest_pause_s",
+        )
     if config.store.max_mb < 4:
         raise ConfigError(f"max_mb is {config.store.max_mb}; at least 4", where=f"{where}: store.max_mb")
 

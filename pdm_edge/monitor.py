@@ -1,6 +1,6 @@
 """The one readable loop that joins the stages: sources -> machines -> sinks.
 
-Threads: one for each source, one for sync. The pipeline itself runs in the thread that iterates
+Threads: one for each live source, one for all recordings, one for sync. The pipeline itself runs in the thread that iterates
 or calls `step`, so a host keeps the reins. Records are durable before their advisories are handed
 out. Collection never waits for sync, and nothing that a source, a model or a broker does ends the
 loop.
@@ -22,8 +22,8 @@ from pdm_edge.config import Config, load_config
 from pdm_edge.errors import PdmError
 from pdm_edge.machine import Machine, MachineStatus
 from pdm_edge.ports import Clock, Sink, Source
-from pdm_edge.records import Advisory, Gap, Measurement, Record
-from pdm_edge.sync.worker import SyncWorker
+from pdm_edge.records import Advisory, Gap, Measurement, Record, Stamp
+from pdm_edge.sync.worker import SyncStatus, SyncWorker
 from pdm_edge.wiring import open_buffer, open_sources, open_sync
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,17 @@ _UNWRITTEN_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class MonitorStatus:
-    """A snapshot for a person or a program."""
+    """A snapshot for a person or a program.
+
+    ``waiting`` measurements have been read and not yet worked off; ``unwritten`` records are held
+    in memory because the buffer refuses them. ``link`` is None where no far end is configured.
+    """
 
     machines: tuple[MachineStatus, ...]
     counters: Mapping[str, int]
     waiting: int
     unwritten: int
+    link: SyncStatus | None = None
 
 
 class Monitor:
@@ -60,7 +65,7 @@ class Monitor:
     sync
         The thread that empties the buffer; started and stopped with the monitor.
     clock
-        Used for staleness; a replay passes the clock that it sets.
+        Used for staleness. Where all sources are recordings, their own time is used instead.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Monitor:
         self._sync = sync
         self._counters: Counter[str] = Counter()
         self._unwritten: deque[Record] = deque()
+        self._latest: Stamp | None = None
         self._next_tick_s = time.monotonic() + _TICK_S
         self._started = False
         self._closed = False
@@ -159,9 +165,10 @@ class Monitor:
             measurement = None if time.monotonic() > deadline else self._collector.get(0.0)
         if time.monotonic() >= self._next_tick_s:
             self._next_tick_s = time.monotonic() + _TICK_S
-            now = self._clock.stamp()
-            for machine in self.machines:
-                records.extend(machine.tick(now))
+            now = self._clock.stamp() if self._collector.is_live else self._latest
+            if now is not None:
+                for machine in self.machines:
+                    records.extend(machine.tick(now))
         self._write(records)
         return [record for record in records if isinstance(record, Advisory)]
 
@@ -192,9 +199,11 @@ class Monitor:
             counters=counters,
             waiting=self._collector.waiting,
             unwritten=len(self._unwritten),
+            link=None if self._sync is None else self._sync.status,
         )
 
     def _take(self, measurement: Measurement) -> list[Record]:
+        self._latest = measurement.stamp
         if isinstance(measurement, Gap):
             self._counters[f"lost {measurement.what}"] += measurement.lost
             return [measurement]

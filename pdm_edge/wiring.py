@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
+from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, SensorConfig
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock, Source, Uploader
@@ -24,6 +25,7 @@ def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Sourc
             lines.setdefault(_line(sensor), []).append(sensor)
     live: list[Source] = []
     patient: list[Source] = []
+    started_ns = clock.stamp().utc_ns  # recordings keep their own time, all from the same start
     for url, sensors in lines.items():
         scheme = urlsplit(url).scheme
         if scheme.startswith("modbus"):
@@ -32,8 +34,15 @@ def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Sourc
         elif scheme == "serial":
             live.append(open_serial(url, _channels(sensors), clock=clock))
         else:
-            source = open_source(_from_base(config, url), clock=clock, sensor=_only(sensors).id)
-            (live if _query(url).get("realtime") == "1" else patient).append(source)
+            in_real_time = _query(url).get("realtime") == "1"
+            own_clock = clock if in_real_time else FixedClock(started_ns)
+            source = open_source(_from_base(config, url), clock=own_clock, sensor=_only(sensors).id)
+            (live if in_real_time else patient).append(source)
+    if live and patient:
+        raise ConfigError(
+            f"{patient[0].name} has a time of its own and cannot run beside the live {live[0].name}",
+            mend="Add realtime=1 to the recording's source, or replay it alone",
+        )
     return live, patient
 
 
@@ -49,7 +58,13 @@ def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:
     if config.sync is None:
         return None
     sync = config.sync
-    return SyncWorker(buffer, uploader_for(config), batch_rows=sync.batch_rows, timeout_s=sync.timeout_s)
+    return SyncWorker(
+        buffer,
+        uploader_for(config),
+        batch_rows=sync.batch_rows,
+        timeout_s=sync.timeout_s,
+        longest_pause_s=sync.longest_pause_s,
+    )
 
 
 def uploader_for(config: Config) -> Uploader:

@@ -1,7 +1,8 @@
-"""One thread a source, one bounded queue to the pipeline.
+"""One thread a live source, one for all recordings, one bounded queue to the pipeline.
 
 Reading never waits for what follows: when the queue is full, what a live source brings is dropped
-and counted, and the loss is told as a Gap. A recording can wait, so it does.
+and counted, and the loss is told as a Gap. A recording can wait, so it does; several recordings
+are read in step, by their own time, so that a replay gives the same records every time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Collector:
     live
         Sources that cannot wait: what does not fit the queue is dropped, counted and told.
     patient
-        Sources that can (recordings read as fast as they are worked off).
+        Sources that can (recordings, read as fast as they are worked off).
     capacity
         Length of the queue, in measurements (a waveform block or a reading each).
     """
@@ -42,14 +43,19 @@ class Collector:
         self._clock = clock
         self._stop = threading.Event()
         self.sources = (*live, *patient)
+        self.is_live = bool(live)
         self.dropped = {source.name: 0 for source in self.sources}
         self.faults = {source.name: 0 for source in self.sources}
         self._threads = [
-            threading.Thread(
-                target=self._run, args=(source, source in patient), name=f"read {source.name}", daemon=True
-            )
-            for source in self.sources
+            threading.Thread(target=self._run, args=(source,), name=f"read {source.name}", daemon=True)
+            for source in live
         ]
+        if patient:
+            self._threads.append(
+                threading.Thread(
+                    target=self._run_in_step, args=(tuple(patient),), name="read recordings", daemon=True
+                )
+            )
 
     def start(self) -> None:
         for thread in self._threads:
@@ -80,21 +86,10 @@ class Collector:
         for source in self.sources:
             source.close()
 
-    def _run(self, source: Source, patient: bool) -> None:
+    def _run(self, source: Source) -> None:
         lost = 0
         while not self._stop.is_set() and not source.ended:
-            try:
-                measurements = source.read(_READ_TIMEOUT_S)
-            except PdmError as error:
-                self._fault(source, error)
-                continue
-            except Exception as error:  # noqa: BLE001 - a source of the host must not end the monitor
-                self._fault(source, error)
-                continue
-            for measurement in measurements:
-                if patient:
-                    self._put_patiently(measurement)
-                    continue
+            for measurement in self._read(source):
                 if lost and self._put(self._gap(source, lost)):
                     lost = 0
                 if lost or not self._put(measurement):
@@ -102,6 +97,25 @@ class Collector:
                     self.dropped[source.name] += 1
         if lost:
             self._put_patiently(self._gap(source, lost))
+
+    def _run_in_step(self, sources: Sequence[Source]) -> None:
+        """Read the recording that is furthest behind, until all have ended."""
+        reached_ns = {source.name: 0 for source in sources}
+        while not self._stop.is_set():
+            waiting = [source for source in sources if not source.ended]
+            if not waiting:
+                return
+            source = min(waiting, key=lambda s: reached_ns[s.name])
+            for measurement in self._read(source):
+                reached_ns[source.name] = measurement.stamp.utc_ns
+                self._put_patiently(measurement)
+
+    def _read(self, source: Source) -> Sequence[Measurement]:
+        try:
+            return source.read(_READ_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - a source of the host must not end the monitor
+            self._fault(source, error)
+            return ()
 
     def _put(self, measurement: Measurement) -> bool:
         try:
@@ -124,7 +138,10 @@ class Collector:
     def _fault(self, source: Source, error: Exception) -> None:
         self.faults[source.name] += 1
         if self.faults[source.name] == 1:
-            logger.error("source %s failed and is tried again: %s", source.name, error, exc_info=True)
+            known = isinstance(error, PdmError)
+            logger.error(
+                "source %s failed and is tried again: %s", source.name, error, exc_info=None if known else error
+            )
         deadline = time.monotonic() + _PAUSE_AFTER_FAULT_S
         while not self._stop.is_set() and time.monotonic() < deadline:
             self._stop.wait(0.1)
