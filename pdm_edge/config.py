@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -113,7 +114,10 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
 
 
 class DetectConfig(_Table, frozen=True, kw_only=True):
-    """Which model judges: a bundle by path or name, or one learned from `learn_windows` vectors."""
+    """Which model judges: a bundle by path or name, or one learned from `learn_windows` vectors.
+
+    With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone.
+    """
 
     model: str | None = None
     learn_windows: int = 300
@@ -214,6 +218,22 @@ def parse_config(text: str, *, where: str = "config", base: str = "") -> Config:
     return config
 
 
+def parse_machine(raw: Mapping[str, Any], *, where: str) -> MachineConfig:
+    """Check one machine that a program describes, by the rules of the file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be used.
+    """
+    try:
+        machine = msgspec.convert(raw, MachineConfig)
+    except msgspec.ValidationError as error:
+        raise _explained(error, where) from error
+    _check_machine(machine, where)
+    return machine
+
+
 def _check(config: Config, where: str) -> None:
     """What types alone cannot say."""
     with _At(f"{where}: gateway.id"):
@@ -240,7 +260,13 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
         raise ConfigError("has no sensor", where=where, mend="Add a [[machine.sensor]] table")
     if machine.window_s <= 0:
         raise ConfigError(f"window_s is {machine.window_s:g}; it must be positive", where=where)
-    if machine.detect.learn_windows < 20:
+    if machine.detect == DetectConfig(learn_windows=0) and machine.iso20816 is None:
+        raise ConfigError(
+            "nothing would judge this machine: no model, nothing to learn, no ISO group",
+            where=where,
+            mend='Give detect.model, detect.learn_windows, or iso20816 = { group = 2, support = "rigid" }',
+        )
+    if machine.detect.learn_windows != 0 and machine.detect.learn_windows < 20:
         raise ConfigError(
             f"detect.learn_windows is {machine.detect.learn_windows}",
             where=where,

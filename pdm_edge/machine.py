@@ -96,7 +96,7 @@ class Machine:
         bundle = self._find_bundle()
         if bundle is not None:
             self._detector = AnomalyDetector(bundle)
-        self._alarm = AlarmCycle(config.alarm.settings(), learning=bundle is None)
+        self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._heard_ns: int | None = None
         self._windows = 0
         self._operating = "unknown"
@@ -138,7 +138,7 @@ class Machine:
             velocity_mm_s=self._velocity_mm_s,
             zone=self._health.zone if self._health else None,
             learned=learning.collected if learning else 0,
-            to_learn=self.config.detect.learn_windows if self._detector is None else 0,
+            to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
         )
 
@@ -218,8 +218,10 @@ class Machine:
             self._score = math.nan
             return [vector]
         zone, basis = self._zone(velocity_mm_s, band)
-        if self._detector is None and not self._note:
-            return [vector, *self._learn(vector, zone)]
+        if self._is_learning and zone not in ("C", "D") and self._alarm.state not in ("alert", "alarm"):
+            return [vector, *self._learn(vector)]
+        # While it learns, the limits of the standard judge alone; a window in zone C or D is not healthy
+        # and is not learned.
         score = self._scored(vector)
         records: list[Record] = [vector]
         if score is not None:
@@ -246,11 +248,12 @@ class Machine:
             records.append(advisory(self.id, changed, previous, vector.stamp, health=health, score=scored))
         return records
 
-    def _learn(self, vector: FeatureVector, zone: Zone | None) -> list[Record]:
+    @property
+    def _is_learning(self) -> bool:
+        return self._detector is None and not self._note and self.config.detect.learn_windows > 0
+
+    def _learn(self, vector: FeatureVector) -> list[Record]:
         """Collect the baseline; train when there is enough of it."""
-        if zone in ("C", "D"):
-            logger.warning("machine %s: a window in ISO zone %s is not learned as healthy", self.id, zone)
-            return []
         out: list[Record] = []
         previous = self._alarm.state
         resumed = self._alarm.learning()
@@ -262,18 +265,28 @@ class Machine:
         if not self._commissioning.complete:
             return out
         try:
-            model, manifest = self._commissioning.finish(name=self.id)
-            write_bundle(self._learned_path, model, manifest)
-            self._detector = AnomalyDetector(load_bundle(self._learned_path))
+            out.extend(self.finish_learning(vector.stamp))
         except ModelError as error:
             self._say(f"no model could be learned: {error}")
             self._commissioning = None
-            return out
+        return out
+
+    def finish_learning(self, now: Stamp) -> list[Advisory]:
+        """Make a model of the windows collected so far, keep it, and judge by it from now on.
+
+        Raises
+        ------
+        ModelError
+            If there are too few, or no model can be made of them.
+        """
+        if self._commissioning is None:
+            raise ModelError("no window was collected", where=f"machine {self.id!r}")
+        model, manifest = self._commissioning.finish(name=self.id)
+        write_bundle(self._learned_path, model, manifest)
+        self._detector = AnomalyDetector(load_bundle(self._learned_path))
         self._commissioning = None
         changed = self._alarm.learned()
-        if changed is not None:
-            out.append(advisory(self.id, changed, "learning", vector.stamp))
-        return out
+        return [] if changed is None else [advisory(self.id, changed, "learning", now)]
 
     def _scored(self, vector: FeatureVector) -> Score | None:
         if self._detector is None:

@@ -1,9 +1,9 @@
 """The one readable loop that joins the stages: sources -> machines -> sinks.
 
-Threads: one for each live source, one for all recordings, one for sync. The pipeline itself runs in the thread that iterates
-or calls `step`, so a host keeps the reins. Records are durable before their advisories are handed
-out. Collection never waits for sync, and nothing that a source, a model or a broker does ends the
-loop.
+Threads: one for each live source, one for all recordings, one for sync. The pipeline itself runs in
+the thread that iterates or calls `step`, so a host keeps the reins. Records are durable before
+their advisories are handed out. Collection never waits for sync, and nothing that a source, a model
+or a broker does ends the loop.
 """
 
 from __future__ import annotations

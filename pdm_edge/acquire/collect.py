@@ -138,10 +138,8 @@ class Collector:
     def _fault(self, source: Source, error: Exception) -> None:
         self.faults[source.name] += 1
         if self.faults[source.name] == 1:
-            known = isinstance(error, PdmError)
-            logger.error(
-                "source %s failed and is tried again: %s", source.name, error, exc_info=None if known else error
-            )
+            trace = None if isinstance(error, PdmError) else error
+            logger.error("source %s failed and is tried again: %s", source.name, error, exc_info=trace)
         deadline = time.monotonic() + _PAUSE_AFTER_FAULT_S
         while not self._stop.is_set() and time.monotonic() < deadline:
             self._stop.wait(0.1)

@@ -64,13 +64,18 @@ def _finding(health: Health | None, score: float | None) -> str:
     if health and health.zone in ("C", "D"):
         parts.append(f"vibration in ISO 20816-3 zone {health.zone} ({health.zone_basis})")
     if score is not None and score >= 1.0:
-        parts.append(f"{score:.1f} times the learned threshold")
+        parts.append(f"{_times(score)} the learned threshold")
         carried = [e.what for e in health.evidence if e.unit == "share"] if health else []
         if carried and not line:
             parts.append(carried[0])
     elif score is not None:
         parts.append("recent windows above the limit")
     return ", ".join(parts) or "above its limit"
+
+
+def _times(score: float) -> str:
+    """A score as a person reads it: far above the threshold, its digits mean nothing."""
+    return "over 100 times" if score >= 100 else f"{score:.0f} times" if score >= 10 else f"{score:.1f} times"
 
 
 def _line(health: Health | None) -> str:

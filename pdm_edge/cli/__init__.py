@@ -17,7 +17,9 @@ from pdm_edge.errors import PdmError
 __all__ = ["main"]
 
 _COMMANDS = {
+    "demo": "pdm_edge.cli.demo",
     "ports": "pdm_edge.cli.ports",
+    "replay": "pdm_edge.cli.replay",
     "run": "pdm_edge.cli.run",
     "status": "pdm_edge.cli.store",
     "sync": "pdm_edge.cli.store",

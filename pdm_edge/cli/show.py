@@ -43,11 +43,13 @@ def json_line(value: Any) -> str:
     return json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
 
 
-def echo_advisory(advisory: Advisory, *, as_json: bool) -> None:
+def echo_advisory(advisory: Advisory, *, as_json: bool, elapsed: bool = False) -> None:
+    """Print an advisory; with `elapsed`, its time is that within a recording."""
     if as_json:
         click.echo(json_line({"record": "advisory", **asdict(advisory)}))
-    else:
-        click.echo(f"{utc_text(advisory.stamp.utc_ns)}  {advisory}")
+        return
+    when = f"at {advisory.stamp.utc_ns / 1e9:.1f} s" if elapsed else utc_text(advisory.stamp.utc_ns)
+    click.echo(f"{when}  {advisory}")
 
 
 def number(value: float, digits: int = 2) -> str:
