@@ -22,6 +22,8 @@ from pdm_edge.errors import ModelError
 from pdm_edge.features import FeatureExtractor, FeaturePlan, iso20816_zone, velocity_limits_mm_s
 from pdm_edge.features.iso20816 import Zone
 from pdm_edge.features.join import ScalarSlot, VectorJoiner
+from pdm_edge.features.operating import OperatingTracker
+from pdm_edge.features.self_check import self_check
 from pdm_edge.records import (
     Advisory,
     AlarmState,
@@ -29,11 +31,13 @@ from pdm_edge.records import (
     Gap,
     Health,
     Measurement,
+    Quality,
     Reading,
     Record,
     Score,
     Stamp,
     Waveform,
+    worst,
 )
 
 logger = logging.getLogger(__name__)
@@ -89,6 +93,11 @@ class Machine:
         ]
         self._joiner = VectorJoiner(config.id, tuple(self._windowers), slots, config.window_s)
         self._slot_names = {slot.name for slot in slots}
+        self._speed_name = next((slot.name for slot in slots if slot.unit == "rpm"), None)
+        self._tracker = OperatingTracker(
+            rated_speed_rpm=config.rated_speed_rpm, stopped_below_mm_s=config.stopped_below_mm_s
+        )
+        self._doubts: dict[str, str] = {}
         self._learned_path = models / config.id
         self._commissioning: Commissioning | None = None
         self._detector: AnomalyDetector | None = None
@@ -155,9 +164,8 @@ class Machine:
             if extractor is None:
                 continue
             values = extractor(window.samples)
-            vectors = self._joiner.add_features(
-                sensor.id, extractor.schema, values, window.stamp, window.quality
-            )
+            quality = worst(window.quality, self._self_check(window))
+            vectors = self._joiner.add_features(sensor.id, extractor.schema, values, window.stamp, quality)
             for vector in vectors:
                 out.extend(self._judge(vector))
         return out
@@ -175,6 +183,17 @@ class Machine:
         for vector in vectors:
             out.extend(self._judge(vector))
         return out
+
+    def _self_check(self, window: Waveform) -> Quality:
+        """Doubts about the sensor itself; a change of them is told once."""
+        check = self_check(window.samples, window.sample_rate_hz, window.unit, axes=window.axes)
+        doubts = [f for f in check.findings if f.level != "hint"]
+        kinds = ", ".join(sorted({f.what for f in doubts}))
+        if kinds != self._doubts.get(window.sensor, ""):
+            told = "; ".join(map(str, doubts)) or "in order again"
+            logger.warning("machine %s: sensor %r: %s", self.id, window.sensor, told)
+        self._doubts[window.sensor] = kinds
+        return check.quality
 
     def _extractor(self, sensor: SensorConfig, window: Waveform) -> FeatureExtractor | None:
         """The extractor planned for such windows; planned anew when the device changes its rate."""
@@ -208,13 +227,18 @@ class Machine:
 
     def _judge(self, vector: FeatureVector) -> list[Record]:
         self._windows += 1
-        self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
         velocity_mm_s, band = self._velocity(vector)
+        if vector.quality.level == "bad":
+            # Not heard: a machine whose sensors lie goes to unknown as one whose sensors are silent.
+            self._score, self._velocity_mm_s, self._operating = math.nan, math.nan, "unknown"
+            return [vector]
+        self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
         self._velocity_mm_s = velocity_mm_s
-        limit = self.config.stopped_below_mm_s
-        self._operating = "stopped" if limit is not None and velocity_mm_s < limit else "running"
+        speed_rpm = vector.as_dict()[self._speed_name] if self._speed_name else math.nan
+        operating = self._tracker.observe(velocity_mm_s=velocity_mm_s, speed_rpm=speed_rpm)
+        self._operating = str(operating)
         vector = replace(vector, state=self._operating)
-        if self._operating == "stopped" or vector.quality.level == "bad":
+        if operating.kind != "running":
             self._score = math.nan
             return [vector]
         zone, basis = self._zone(velocity_mm_s, band)
@@ -349,7 +373,9 @@ class Machine:
 
     def _waiting_note(self) -> str:
         waiting = self._joiner.waiting_for
-        return f"waiting for {', '.join(waiting)}" if waiting else ""
+        if waiting:
+            return f"waiting for {', '.join(waiting)}"
+        return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in self._doubts.items() if kinds)
 
 
 __all__ = ["Advisory", "Machine", "MachineStatus"]

@@ -26,7 +26,10 @@ WAVEFORM_UNITS: Final[tuple[str, ...]] = get_args(WaveformUnit)
 QualityLevel: TypeAlias = Literal["good", "uncertain", "bad"]
 QUALITY_LEVELS: Final[tuple[str, ...]] = get_args(QualityLevel)  # best first
 QUALITY_REASONS: Final = frozenset(
-    {"gap", "clipped", "stuck", "out_of_range", "stale", "unsynced", "missing", "nonfinite", "device"}
+    {
+        *("gap", "clipped", "stuck", "out_of_range", "stale", "unsynced", "missing", "nonfinite", "device"),
+        *("open_circuit", "loose_mount", "mains"),  # what a sensor's self-check finds
+    }
 )
 
 Lane: TypeAlias = Literal["alarm", "event", "feature", "spectrum", "waveform"]

@@ -56,6 +56,19 @@ def test_a_sensor_that_falls_silent_does_not_silence_the_others() -> None:
     assert vector.quality == uncertain("missing")
 
 
+def test_a_sensor_that_lies_does_not_silence_the_others() -> None:
+    joiner = VectorJoiner("pump", ["de", "nde"], [], 1.0)
+    values = np.ones(2, dtype=np.float32)
+    joiner.add_features("de", SCHEMA, values, at(0.0), bad("stuck"))
+    (vector,) = joiner.add_features("nde", SCHEMA, values, at(0.0), GOOD)
+    assert math.isnan(vector.as_dict()["de/x/rms"])
+    assert vector.as_dict()["nde/x/rms"] == 1.0
+    assert vector.quality == uncertain("stuck")
+    joiner.add_features("de", SCHEMA, values, at(1.0), bad("stuck"))
+    (vector,) = joiner.add_features("nde", SCHEMA, values, at(1.0), bad("open_circuit"))
+    assert vector.quality == bad("stuck", "open_circuit")
+
+
 def test_an_old_temperature_does_not_pass_for_a_fresh_one() -> None:
     joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
     joiner.add_reading(reading(40.0, 0.0))

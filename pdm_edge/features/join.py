@@ -133,9 +133,14 @@ class VectorJoiner:
     def _emit(self, stamp: Stamp) -> FeatureVector:
         parts: list[Float32Array] = []
         quality = GOOD
+        usable = any(block.fresh and block.quality.level != "bad" for block in self._blocks.values())
         for sensor in self._sensors:
             block = self._blocks[sensor]
-            if block.fresh:
+            if block.fresh and block.quality.level == "bad" and usable:
+                # One faulty sensor must not silence the others.
+                parts.append(np.full(len(block.schema.names), np.nan, dtype=np.float32))
+                quality = worst(quality, uncertain(*block.quality.reasons))
+            elif block.fresh:
                 parts.append(block.values)
                 quality = worst(quality, block.quality)
             else:

@@ -1,0 +1,91 @@
+"""What the self-check and the operating state do to a machine: judged only when it can be judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pdm_edge.config import parse_config
+from pdm_edge.machine import Machine
+from pdm_edge.records import Advisory, FeatureVector, Reading, Record, Stamp, Waveform
+
+RATE_HZ = 4096.0
+CONFIG = """
+[gateway]
+id = "gw"
+[store]
+path = "x.db"
+[[machine]]
+id = "pump"
+rated_speed_rpm = 1480
+iso20816 = { group = 2, support = "rigid" }
+detect = { learn_windows = 20 }
+alarm = { stale_after_s = 10.0 }
+[[machine.sensor]]
+id = "de"
+source = "serial:///dev/null?baud=115200"
+[[machine.sensor]]
+id = "tacho"
+source = "serial:///dev/zero?baud=115200"
+waveform = false
+quantity = [{ quantity = "speed", unit = "rpm" }]
+"""
+
+
+def at(second: int) -> Stamp:
+    return Stamp(second * 10**9, second * 10**9, "boot", True)
+
+
+def machine(folder: Path) -> Machine:
+    return Machine(parse_config(CONFIG).machine[0], models=folder)
+
+
+def running(second: int) -> npt.NDArray[np.float64]:
+    t = np.arange(4096) / RATE_HZ
+    random = np.random.default_rng(second)
+    return np.asarray(0.02 * np.sin(2 * np.pi * 24.67 * t + second) + 0.01 * random.standard_normal(4096))
+
+
+def hum(second: int) -> npt.NDArray[np.float64]:
+    """A torn cable shield: 50 Hz and odd harmonics, which would grade as zone D."""
+    t = np.arange(4096) / RATE_HZ
+    return running(second) + sum(np.sin(2 * np.pi * 50 * k * t) / k for k in (1, 3, 5, 7))
+
+
+def feed(pump: Machine, second: int, x: npt.NDArray[np.float64], speed_rpm: float = 1478.0) -> list[Record]:
+    out = pump.take(Reading("tacho", "speed", speed_rpm, "rpm", at(second)))
+    waveform = Waveform(
+        "de", x.astype(np.float32)[None, :], RATE_HZ, "g", ("x",), at(second), first_sample=second * 4096
+    )
+    return [*out, *pump.take(waveform), *pump.tick(at(second + 1))]
+
+
+def advisories(records: list[Record]) -> list[str]:
+    return [record.state for record in records if isinstance(record, Advisory)]
+
+
+def test_a_cable_fault_never_becomes_a_machine_fault(tmp_path: Path) -> None:
+    pump = machine(tmp_path)
+    told = [state for s in range(30) for state in advisories(feed(pump, s, running(s)))]
+    assert told == ["normal"]
+    assert pump.status.zone in ("A", "B")
+    told = [state for s in range(30, 36) for state in advisories(feed(pump, s, hum(s)))]
+    assert told == [], "not an alarm"
+    assert pump.status.note == "sensor 'de': mains"
+    assert pump.status.operating == "unknown"
+    told = [state for s in range(36, 50) for state in advisories(feed(pump, s, hum(s)))]
+    assert told == ["unknown"], "and not healthy either: a person has to look"
+    told = [state for s in range(50, 60) for state in advisories(feed(pump, s, running(s)))]
+    assert told == ["normal"]
+    assert pump.status.note == ""
+
+
+def test_a_run_up_is_neither_learned_nor_judged(tmp_path: Path) -> None:
+    pump = machine(tmp_path)
+    speeds = [0.0, 500.0, 1000.0, 1480.0, 1480.0, 1480.0]
+    vectors = [r for s, rpm in enumerate(speeds) for r in feed(pump, s, running(s), rpm)]
+    states = [vector.state for vector in vectors if isinstance(vector, FeatureVector)]
+    assert states == ["stopped", *["transient"] * 3, *["running 1480 rpm"] * 2]
+    assert pump.status.learned == 2
