@@ -152,9 +152,7 @@ def test_a_result_that_is_no_number_is_no_score(made: tuple[bytes, Manifest]) ->
 def test_another_schema_is_refused_and_the_difference_named(made: tuple[bytes, Manifest]) -> None:
     detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
     other = FeatureSchema(("f0", "new"), ("g", "g"))
-    with pytest.raises(
-        ModelError, match=r"lacks 'f1' and 14 more, and has 'new' and 0 more.*Learn a new model"
-    ):
+    with pytest.raises(ModelError, match=r"lacks 'f1' and 14 more, and has 'new'.*Learn a new model"):
         detector.score(FeatureVector("pump", np.zeros(2, np.float32), other, STAMP, 1.0))
 
 

@@ -35,7 +35,7 @@ _FULL_SCALE: Final = 32767
 
 
 class SimulatedSensor:
-    """A vibration sensor on a pseudo terminal, sampling in real time from its start to `close`.
+    """A vibration sensor on a pseudo terminal, sampling in real time from `start` to `stop`.
 
     Attributes
     ----------
@@ -66,10 +66,15 @@ class SimulatedSensor:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Stop sampling; the line stays."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def close(self) -> None:
+        """Stop sampling and pull the cable."""
+        self.stop()
         os.close(self._slave)
         os.close(self._master)
 

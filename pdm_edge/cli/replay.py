@@ -49,8 +49,13 @@ def replay(recording: str, learn: tuple[str, ...], as_json: bool, **options: Any
     """
     config = _config(recording, options, learning=bool(learn))
     with tempfile.TemporaryDirectory() as folder:
-        machine, learned = _prepared(config, Path(folder), [_url(name, options) for name in learn])
+        machine, learned = _prepared(config, Path(folder), learn, options)
         seen = _play(machine, _url(recording, options), as_json=as_json)
+    if machine.status.note:
+        # Not judged is not healthy: it must not end like a recording that was.
+        raise ModelError(
+            machine.status.note, where=recording, mend="Bring both to one rate with --resample-hz"
+        )
     _summary(recording, machine, seen, learned, as_json=as_json)
     sys.exit(1 if seen.worst in ("alert", "alarm") else 0)
 
@@ -111,14 +116,16 @@ def _config(recording: str, options: dict[str, Any], *, learning: bool) -> Machi
     return parse_machine(machine, where="replay")
 
 
-def _prepared(config: MachineConfig, folder: Path, healthy: Sequence[str]) -> tuple[Machine, int]:
+def _prepared(
+    config: MachineConfig, folder: Path, healthy: Sequence[str], options: dict[str, Any]
+) -> tuple[Machine, int]:
     """The machine, having learned from the healthy recordings; and from how many windows."""
     from pdm_edge.clock import FixedClock
     from pdm_edge.machine import Machine
 
     machine = Machine(config, models=folder)
-    for url in healthy:
-        _play(machine, url, as_json=False, quiet=True)
+    for name in healthy:
+        _play(machine, _url(name, options), as_json=False, quiet=True)
     learned = machine.status.learned
     if healthy:
         try:
@@ -160,7 +167,6 @@ def _summary(recording: str, machine: Machine, seen: _Seen, learned: int, *, as_
         "velocity_mm_s": status.velocity_mm_s,
         "zone": status.zone,
         "samples_not_in_a_window": seen.lost_samples,
-        "note": status.note,
     }
     if as_json:
         click.echo(json_line(row))
@@ -173,8 +179,6 @@ def _summary(recording: str, machine: Machine, seen: _Seen, learned: int, *, as_
     click.echo(f"{recording}: {'; '.join(words)}")
     if learned:
         click.echo(f"learned from {learned} healthy windows", err=True)
-    if status.note:
-        click.echo(status.note, err=True)
 
 
 def _url(name: str, options: dict[str, Any]) -> str:
@@ -183,4 +187,5 @@ def _url(name: str, options: dict[str, Any]) -> str:
     keys = ("sample_rate_hz", "unit", "variable", "scale", "resample_hz")
     query = {key: str(options[key]) for key in keys if options[key] is not None}
     query.update(parse_qsl(own, keep_blank_values=True))
-    return f"replay://{quote(str(Path(path).resolve()))}?{urlencode(query)}"
+    url = f"replay://{quote(str(Path(path).resolve()))}"
+    return f"{url}?{urlencode(query)}" if query else url

@@ -86,6 +86,10 @@ class AnomalyDetector:
         lacking, new = sorted(ours - theirs), sorted(theirs - ours)
         if not lacking and not new:
             return "the features come in another order or unit than the model was made for"
-        parts = [f"lacks {lacking[0]!r} and {len(lacking) - 1} more"] if lacking else []
-        parts += [f"has {new[0]!r} and {len(new) - 1} more that the model does not know"] if new else []
+        parts = [f"lacks {_some(lacking)}"] if lacking else []
+        parts += [f"has {_some(new)} that the model does not know"] if new else []
         return f"the vector {', and '.join(parts)}"
+
+
+def _some(names: list[str]) -> str:
+    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -6,7 +6,9 @@ receipt is given only after the rows are committed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -51,6 +53,7 @@ class Receiver:
         self._connection.execute(_SCHEMA)
         self._on_batch = on_batch
         self.repeated = 0
+        self.bytes_received = 0
 
     def accept(self, packed: bytes) -> Receipt:
         """Store a batch; the receipt is the promise that it is durable.
@@ -86,6 +89,7 @@ class Receiver:
             self._connection.execute("COMMIT")
             new = self._connection.total_changes - before
             self.repeated += len(rows) - new
+            self.bytes_received += len(packed)
         if self._on_batch is not None:
             self._on_batch(received, new)
         return Receipt(received.gateway, cast("Lane", received.lane), received.through_seq)
@@ -101,12 +105,34 @@ class Receiver:
             self._connection.close()
 
 
+class _Server(ThreadingHTTPServer):
+    """Closes its open connections when it is closed, so that no sender talks to a ghost."""
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[Any] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for request in tuple(self._open):
+            with contextlib.suppress(OSError):  # the sender was quicker
+                request.shutdown(socket.SHUT_RDWR)
+
+
 class HttpReceiver:
     """Serves a Receiver over HTTP in a thread of its own; `port` 0 picks a free one."""
 
     def __init__(self, receiver: Receiver, *, host: str = "127.0.0.1", port: int = 0) -> None:
         handler = type("Handler", (_Handler,), {"receiver": receiver})
-        self._server = ThreadingHTTPServer((host, port), handler)
+        self._server = _Server((host, port), handler)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
         self._thread.start()

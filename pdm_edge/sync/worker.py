@@ -56,6 +56,7 @@ class SyncWorker:
         self._longest_pause_s = longest_pause_s
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._end_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
         self.status = SyncStatus()
 
@@ -67,11 +68,12 @@ class SyncWorker:
         self._wake.set()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End after the batch that is under way; what is left stays in the buffer."""
+        """Send what is left if the link is up, for at most `timeout_s`; the rest stays in the outbox."""
+        self._end_at_s = time.monotonic() + timeout_s
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(timeout_s + self._timeout_s)
         self._uploader.close()
 
     def _run(self) -> None:
@@ -89,6 +91,14 @@ class SyncWorker:
             if not sent:
                 self._wake.wait(_IDLE_S)
                 self._wake.clear()
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        try:
+            while self.status.link_up and time.monotonic() < self._end_at_s and self._send_one():
+                continue
+        except Exception as error:  # noqa: BLE001 - as above; what was not delivered stays
+            self._failed(error)
 
     def _send_one(self) -> bool:
         batch = self._outbox.next_batch(self._batch_rows)
