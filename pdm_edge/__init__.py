@@ -81,7 +81,7 @@ from pdm_edge.records import (
 
 if TYPE_CHECKING:
     from pdm_edge.acquire import open_source
-    from pdm_edge.config import Config, load_config
+    from pdm_edge.config import Config, MachineConfig, load_config, parse_machine
     from pdm_edge.detect.bundle import load_bundle
     from pdm_edge.machine import Machine, MachineStatus
     from pdm_edge.monitor import Monitor, MonitorStatus
@@ -102,6 +102,7 @@ __all__ = [
     "Gap",
     "Health",
     "Machine",
+    "MachineConfig",
     "MachineStatus",
     "ModelError",
     "Monitor",
@@ -131,18 +132,21 @@ __all__ = [
     "load_bundle",
     "load_config",
     "open_source",
+    "parse_machine",
 ]
 
 _LATER = {
     "Buffer": "pdm_edge.store.buffer",
     "Config": "pdm_edge.config",
     "Machine": "pdm_edge.machine",
+    "MachineConfig": "pdm_edge.config",
     "MachineStatus": "pdm_edge.machine",
     "Monitor": "pdm_edge.monitor",
     "MonitorStatus": "pdm_edge.monitor",
     "load_bundle": "pdm_edge.detect.bundle",
     "load_config": "pdm_edge.config",
     "open_source": "pdm_edge.acquire",
+    "parse_machine": "pdm_edge.config",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -243,7 +243,7 @@ class Machine:
             return [vector]
         zone, basis = self._zone(velocity_mm_s, band)
         if self._is_learning and zone not in ("C", "D") and self._alarm.state not in ("alert", "alarm"):
-            return [vector, *self._learn(vector)]
+            return [vector, *self._learn(vector, zone)]
         # While it learns, the limits of the standard judge alone; a window in zone C or D is not healthy
         # and is not learned.
         score = self._scored(vector)
@@ -276,13 +276,15 @@ class Machine:
     def _is_learning(self) -> bool:
         return self._detector is None and not self._note and self.config.detect.learn_windows > 0
 
-    def _learn(self, vector: FeatureVector) -> list[Record]:
+    def _learn(self, vector: FeatureVector, zone: Zone | None) -> list[Record]:
         """Collect the baseline; train when there is enough of it."""
         out: list[Record] = []
         previous = self._alarm.state
         resumed = self._alarm.learning()
         if resumed is not None:
             out.append(advisory(self.id, resumed, previous, vector.stamp))
+        if zone is not None:
+            self._alarm.observe(self._severity(zone))  # good windows between bad ones count, too
         if self._commissioning is None or self._commissioning.schema.id != vector.schema.id:
             self._commissioning = Commissioning(vector.schema, self.config.detect.learn_windows)
         self._commissioning.add(vector)

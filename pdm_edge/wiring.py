@@ -161,8 +161,9 @@ def _only(sensors: list[SensorConfig]) -> SensorConfig:
 
 
 def _from_base(config: Config, url: str) -> str:
-    """A recording's relative path starts at the folder of the configuration."""
+    """A recording's relative path (``replay://today.npz``) starts at the folder of the configuration."""
     parts = urlsplit(url)
-    if parts.scheme != "replay" or parts.path.startswith("/"):
+    if parts.scheme != "replay":
         return url
-    return urlunsplit(parts._replace(path=str(config.path(parts.path).resolve())))
+    path = config.path(parts.netloc + parts.path).resolve()
+    return urlunsplit(parts._replace(netloc="", path=str(path)))

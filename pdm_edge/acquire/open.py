@@ -85,7 +85,8 @@ def open_replay(url: str, *, clock: Clock, sensor: str) -> Source:
     from pdm_edge.acquire.replay import ReadingsReplay, ReplaySource
 
     query = _query(url, _REPLAY)
-    path = Path(unquote(urlsplit(url).path))
+    parts = urlsplit(url)
+    path = Path(unquote(parts.netloc + parts.path))
     rate_hz = _number(query, "sample_rate_hz", url)
     if "columns" in query:
         if rate_hz is None:

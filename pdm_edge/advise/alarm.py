@@ -63,6 +63,8 @@ class AlarmCycle:
     def observe(self, severity: float) -> AlarmState | None:
         """Judge one vector; 1.0 is the alert level. NaN is no judgement and changes nothing.
 
+        While the baseline is being collected, only an alert or alarm changes the state.
+
         Raises
         ------
         ValueError
@@ -109,7 +111,7 @@ class AlarmCycle:
             return "alert"
         if self.state == "unknown":
             return self._after_silence()
-        return "normal"
+        return "learning" if self.state == "learning" else "normal"
 
     def _after_silence(self) -> AlarmState:
         """An alarm that stood before a silence stands again until enough is heard to clear it."""

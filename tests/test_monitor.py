@@ -1,0 +1,228 @@
+"""The loop that joins the stages: nothing that a source, a sink or a far end does ends it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pdm_edge as pdm
+from pdm_edge.acquire.simulate import VibrationSimulator
+from pdm_edge.records import Measurement, Record
+
+RATE_HZ = 12_800.0
+
+
+def machine(folder: Path, *, learn_windows: int = 40, iso: dict[str, object] | None = None) -> pdm.Machine:
+    raw: dict[str, object] = {
+        "id": "pump-1",
+        "window_s": 0.25,
+        "sensor": [{"id": "drive-end", "source": "host://"}],
+        "detect": {"learn_windows": learn_windows},
+    }
+    if iso is not None:
+        raw["iso20816"] = iso
+    return pdm.Machine(pdm.parse_machine(raw, where="test"), models=folder)
+
+
+class Pump:
+    """A source of the host: blocks of 0.25 s; its fault begins at `faulty_from` blocks."""
+
+    def __init__(self, *, blocks: int, faulty_from: int = 1_000_000, scale: float = 1.0) -> None:
+        self.name = "pump"
+        self._clock = pdm.FixedClock()
+        self._vibration = VibrationSimulator(sample_rate_hz=RATE_HZ, strike_hz=88.4, seed=5)
+        self._left, self._faulty_in, self._scale = blocks, faulty_from, scale
+        self._sample = 0
+        self.closed = False
+
+    @property
+    def ended(self) -> bool:
+        return self._left == 0
+
+    def read(self, timeout_s: float) -> Sequence[Measurement]:
+        self._left -= 1
+        self._faulty_in -= 1
+        self._vibration.severity = 0.5 if self._faulty_in < 0 else 0.0
+        n_samples = round(RATE_HZ / 4)
+        samples = self._vibration.block(n_samples)[None, :] * np.float32(self._scale)
+        stamp = self._clock.stamp()
+        self._clock.advance(0.25)
+        self._sample += n_samples
+        return (pdm.Waveform("drive-end", samples, RATE_HZ, "g", ("x",), stamp, self._sample - n_samples),)
+
+    def counters(self) -> Mapping[str, int]:
+        return {"blocks": self._sample}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Notes:
+    """A sink that keeps what it is given; `failing` says when it refuses."""
+
+    def __init__(self, failing: Callable[[], bool] = lambda: False) -> None:
+        self.records: list[Record] = []
+        self._failing = failing
+        self.closed = False
+
+    def write(self, records: Sequence[Record]) -> None:
+        if self._failing():
+            raise pdm.StoreError("refused by the test")
+        self.records.extend(records)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def of(self, kind: type) -> list[Record]:
+        return [record for record in self.records if isinstance(record, kind)]
+
+
+def test_healthy_is_learned_in_silence_and_a_fault_becomes_an_alarm(tmp_path: Path) -> None:
+    pump, notes = Pump(blocks=120, faulty_from=90), Notes()
+    with pdm.Monitor([machine(tmp_path)], patient=[pump], sinks=[notes]) as monitor:
+        states = [advisory.state for advisory in monitor]
+    assert states == ["normal", "alarm"]
+    assert len(notes.of(pdm.FeatureVector)) == 120
+    assert len(notes.of(pdm.Score)) == 80
+    assert pump.closed
+    assert notes.closed
+
+
+def test_the_same_recording_gives_the_same_records(tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        notes = Notes()
+        pump = Pump(blocks=70, faulty_from=60)
+        with pdm.Monitor([machine(tmp_path / name)], patient=[pump], sinks=[notes]) as monitor:
+            list(monitor)
+        runs.append([(s.stamp, s.value) for s in notes.records if isinstance(s, pdm.Score)])
+    assert runs[0] == runs[1]
+    assert runs[0]
+
+
+def test_a_restart_uses_the_model_that_was_learned(tmp_path: Path) -> None:
+    with pdm.Monitor([machine(tmp_path)], patient=[Pump(blocks=45)]) as monitor:
+        list(monitor)
+    again = machine(tmp_path)
+    assert again.status.to_learn == 0
+    with pdm.Monitor([again], patient=[Pump(blocks=30, faulty_from=20)]) as monitor:
+        assert [advisory.state for advisory in monitor][-1] == "alarm"
+
+
+def test_a_damaged_learned_model_is_refused_and_learned_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pdm.Monitor([machine(tmp_path)], patient=[Pump(blocks=45)]) as monitor:
+        list(monitor)
+    model = tmp_path / "pump-1" / "model.tflite"
+    model.write_bytes(model.read_bytes()[:-100])
+    with caplog.at_level(logging.ERROR):
+        again = machine(tmp_path)
+    assert "its hash is wrong" in caplog.text
+    assert again.status.to_learn == 40
+
+
+def test_a_machine_that_is_bad_while_it_learns_is_told_and_not_learned(tmp_path: Path) -> None:
+    bad = machine(tmp_path, iso={"group": 2, "support": "rigid"})
+    with pdm.Monitor([bad], patient=[Pump(blocks=60, scale=3.0)]) as monitor:
+        advisories = list(monitor)
+    assert [advisory.state for advisory in advisories] == ["alarm"]
+    assert advisories[0].zone == "D"
+    assert bad.status.learned == 0
+
+
+def test_a_source_that_raises_is_counted_and_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdm_edge.acquire.collect._PAUSE_AFTER_FAULT_S", 0.01)
+    pump = Pump(blocks=5)
+    sound, faults = pump.read, [RuntimeError("broken driver"), ValueError("again")]
+
+    def read(timeout_s: float) -> Sequence[Measurement]:
+        if faults:
+            raise faults.pop()
+        return sound(timeout_s)
+
+    monkeypatch.setattr(pump, "read", read)
+    with caplog.at_level(logging.ERROR), pdm.Monitor([machine(tmp_path)], live=[pump]) as monitor:
+        list(monitor)
+        status = monitor.status()
+    assert status.counters["pump: faults"] == 2
+    assert status.machines[0].windows == 5
+    assert "failed and is tried again" in caplog.text
+
+
+def test_what_the_buffer_refuses_is_kept_and_written_when_it_can_be(tmp_path: Path) -> None:
+    refusals = iter([True] * 3)
+    first, second = Notes(lambda: next(refusals, False)), Notes()
+    pump = Pump(blocks=40)
+    with pdm.Monitor([machine(tmp_path)], patient=[pump], sinks=[first, second]) as monitor:
+        while not monitor.ended:
+            monitor.step(timeout_s=0.05)
+        while monitor.status().unwritten:
+            monitor.step(timeout_s=0.0)
+        assert monitor.status().counters["write failures"] == 3
+    assert [v.stamp for v in first.records if isinstance(v, pdm.FeatureVector)] == [
+        pdm.Stamp(i * 250_000_000, i * 250_000_000, "replay", False) for i in range(40)
+    ]
+
+
+def test_what_does_not_fit_the_queue_is_counted_and_told_as_a_gap(tmp_path: Path) -> None:
+    pump, notes = Pump(blocks=2000), Notes()
+    monitor = pdm.Monitor([machine(tmp_path)], live=[pump], sinks=[notes])
+    monitor.start()
+    deadline = time.monotonic() + 60
+    while not pump.ended:  # the pump is read as fast as it goes, and nobody takes from the queue
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    while not monitor.ended:
+        monitor.step(timeout_s=0.05)
+    monitor.close()
+    dropped = monitor.status().counters["pump: dropped"]
+    gaps = [gap for gap in notes.records if isinstance(gap, pdm.Gap) and gap.what == "records"]
+    assert dropped > 0
+    assert sum(gap.lost for gap in gaps) == dropped
+    assert monitor.status().machines[0].windows == 2000 - dropped
+
+
+def test_silence_is_told_as_unknown_and_never_as_normal(tmp_path: Path) -> None:
+    class Quiet(Pump):
+        def read(self, timeout_s: float) -> Sequence[Measurement]:
+            time.sleep(0.01)
+            return ()
+
+    clock, quiet = pdm.FixedClock(), Quiet(blocks=10**9)
+    with pdm.Monitor([machine(tmp_path)], live=[quiet], clock=clock) as monitor:
+        told: list[pdm.Advisory] = []
+        deadline = time.monotonic() + 30
+        while not told:
+            assert time.monotonic() < deadline
+            told = monitor.step(timeout_s=0.05)
+            clock.advance(10.0)
+    assert [advisory.state for advisory in told] == ["unknown"]
+    assert "Check power, cable and gateway" in told[0].advice
+
+
+def test_data_of_a_sensor_that_no_machine_has_are_counted(tmp_path: Path) -> None:
+    pump = Pump(blocks=3)
+    other = pdm.parse_machine({"id": "fan", "sensor": [{"id": "other", "source": "host://"}]}, where="test")
+    with pdm.Monitor([pdm.Machine(other, models=tmp_path)], patient=[pump]) as monitor:
+        list(monitor)
+        assert monitor.status().counters["unassigned"] == 3
+
+
+def test_a_recording_beside_a_live_source_is_refused_with_the_mend(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", acceleration_g=np.zeros(100), sample_rate_hz=1000.0)
+    config = tmp_path / "machine.toml"
+    sensors = "".join(
+        f'[[machine.sensor]]\nid = "{name}"\nsource = "{source}"\n'
+        for name, source in (("a", "replay://r.npz"), ("b", "serial:///dev/null?baud=9600"))
+    )
+    config.write_text(f'[gateway]\nid = "g"\n[[machine]]\nid = "m"\n{sensors}[store]\npath = "m.db"\n')
+    with pytest.raises(pdm.ConfigError, match="Add realtime=1"):
+        pdm.Monitor.from_config(config)
