@@ -5,13 +5,24 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from cobs import cobs
+from cobs import cobs as _package
+
+from firmware_bridge import slicing
+
+# The package falls back to byte-by-byte Python where its C extension is absent; ours is quicker.
+_C_EXTENSION: Final = bool(getattr(_package, "_using_extension", False))
+cobs_encode = _package.encode if _C_EXTENSION else slicing.encode
+cobs_decode = _package.decode if _C_EXTENSION else slicing.decode
+COBS_ERRORS: Final = (_package.DecodeError, slicing.SlicingError)
 
 DELIMITER: Final = b"\x00"
 CRC_BYTES: Final = 4
+CRC_RESIDUE: Final = 0x2144DF1C
+"""CRC-32 of any bytes followed by their own CRC, little endian: a check without a cut."""
 MAX_BODY_BYTES: Final = 4096
 """Longest body (header and payload) that a sender may put into a frame."""
 MAX_ENCODED_BYTES: Final = MAX_BODY_BYTES + CRC_BYTES + (MAX_BODY_BYTES + CRC_BYTES) // 254 + 1
+"""Longest frame on the wire, without its delimiter."""
 
 
 class FrameError(ValueError):
@@ -32,7 +43,7 @@ def encode_body(body: bytes) -> bytes:
     """
     if not 0 < len(body) <= MAX_BODY_BYTES:
         raise ValueError(f"a body has 1 to {MAX_BODY_BYTES} bytes, not {len(body)}")
-    return bytes(cobs.encode(body + zlib.crc32(body).to_bytes(CRC_BYTES, "little"))) + DELIMITER
+    return bytes(cobs_encode(body + zlib.crc32(body).to_bytes(CRC_BYTES, "little"))) + DELIMITER
 
 
 def decode_body(encoded: bytes) -> bytes:
@@ -46,12 +57,13 @@ def decode_body(encoded: bytes) -> bytes:
     if len(encoded) > MAX_ENCODED_BYTES:
         raise FrameError("length")
     try:
-        content = bytes(cobs.decode(encoded))
-    except cobs.DecodeError as error:
+        content: bytes = cobs_decode(encoded)
+    except COBS_ERRORS as error:
         raise FrameError("cobs") from error
     if len(content) <= CRC_BYTES:
         raise FrameError("length")
-    body = content[:-CRC_BYTES]
-    if zlib.crc32(body) != int.from_bytes(content[-CRC_BYTES:], "little"):
+    if zlib.crc32(content) != CRC_RESIDUE:
         raise FrameError("crc")
-    return body
+    if len(content) > MAX_BODY_BYTES + CRC_BYTES:
+        raise FrameError("length")
+    return content[:-CRC_BYTES]

@@ -1,17 +1,12 @@
-"""Messages as values, and their bytes. Layouts are those of PROTOCOL.md; little endian throughout."""
+"""The messages of the wire protocol as values, with the names and units that PROTOCOL.md gives them."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
+import datetime
+import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
-
-from firmware_bridge.framing import encode_body
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 PROTOCOL_VERSION: Final = 1
 
@@ -25,36 +20,55 @@ QUANTITIES: Final = {
     3: ("speed", "rpm"),
     4: ("humidity", "percent"),
 }
-COMMANDS: Final = {1: "identify"}
+QUANTITY_UNITS: Final = dict(QUANTITIES.values())
+COMMANDS: Final = {
+    1: "identify",
+    2: "start",
+    3: "stop",
+    4: "set_rate",
+    5: "set_range",
+    6: "time_sync",
+    7: "burst",
+    8: "self_test",
+    9: "reboot_to_bootloader",
+}
+ARGUMENTS: Final = {
+    "start": "<B",
+    "stop": "<B",
+    "set_rate": "<BII",
+    "set_range": "<Bf",
+    "time_sync": "<Q",
+    "burst": "<BI",
+}
+"""Layout of a command's arguments; commands that are not named here have none."""
+RESULTS: Final = {0: "ok", 1: "unknown", 2: "refused", 3: "argument", 4: "busy", 5: "failed"}
+SELF_TESTS: Final = {0: "not_run", 1: "passed", 2: "failed", 3: "running"}
+SENSOR_STATES: Final = {0: "stopped", 1: "streaming", 2: "fault"}
+LOG_LEVELS: Final = {1: "debug", 2: "info", 3: "warning", 4: "error"}
 
 CLIPPED: Final = 0x01
 """Flag of DATA: at least one sample of this frame is at the end of the sensor's range."""
+INVALID: Final = 0x02
+"""Flag of DATA: these samples are no measurement of the machine (self-test, settling, fault)."""
+BURST_END: Final = 0x04
+"""Flag of DATA: the last frame of a burst that was asked for."""
 
-_HEADER = struct.Struct("<BBHI")
-_DESCRIPTOR = struct.Struct("<IB")
-_SENSOR = struct.Struct("<BBBBIIff")
-_DATA = struct.Struct("<BBHQ")
-_SCALAR = struct.Struct("<BBf")
-_TYPE_DESCRIPTOR, _TYPE_DATA, _TYPE_SCALARS, _TYPE_COMMAND = 0x01, 0x02, 0x03, 0x10
-
-
-class MessageError(ValueError):
-    """A frame is intact, but what it carries is not by the protocol.
-
-    `reason` is ``version`` (newer than this reader), ``type`` (unknown, to be skipped) or ``payload``.
-    """
-
-    def __init__(self, reason: str, text: str) -> None:
-        self.reason = reason
-        super().__init__(text)
+ALL_SENSORS: Final = 255
+"""In commands: every sensor of the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class SensorDescriptor:
     """One sensor of a device: everything that turns its counts into physical samples.
 
-    ``sample_rate_hz`` is an exact ratio; ``scale`` is the value of one count in ``unit``;
-    ``range_max`` is the end of the measuring range in ``unit``, 0 if it is not known.
+    ``sample_rate_hz`` is an exact ratio, the measured one if ``rate_measured``; ``scale`` is the
+    value of one count in ``unit``; ``range_max`` is the end of the measuring range in ``unit``, 0
+    if it is not known; ``calibrated`` is the day of the last calibration, None if not known.
+
+    Raises
+    ------
+    ValueError
+        For anything a reader would otherwise have to guess.
     """
 
     number: int
@@ -65,10 +79,12 @@ class SensorDescriptor:
     sample_rate_hz: Fraction
     scale: float
     range_max: float = 0.0
+    calibrated: datetime.date | None = None
+    rate_measured: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.number <= 255:
-            raise ValueError(f"sensor number {self.number} is not in 0 to 255")
+        if not 0 <= self.number < ALL_SENSORS:
+            raise ValueError(f"sensor number {self.number} is not in 0 to {ALL_SENSORS - 1}")
         if self.unit not in UNITS.values():
             raise ValueError(f"unit {self.unit!r} is none of {', '.join(UNITS.values())}")
         if self.format not in SAMPLE_BYTES:
@@ -79,20 +95,31 @@ class SensorDescriptor:
             raise ValueError(f"axes {self.axes} name one twice")
         if self.sample_rate_hz <= 0:
             raise ValueError(f"sample rate {self.sample_rate_hz} Hz is not positive")
-        if not (np.isfinite(self.scale) and self.scale > 0):
+        if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale {self.scale} is not a positive number")
-        if not (np.isfinite(self.range_max) and self.range_max >= 0):
+        if not (math.isfinite(self.range_max) and self.range_max >= 0):
             raise ValueError(f"range {self.range_max} is not a number from 0")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one sample of all axes."""
+        return SAMPLE_BYTES[self.format] * len(self.axes)
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a device is and what it sends; sent on connect and on request."""
+    """What a device is and what it sends; sent on start, on every change and on request.
+
+    ``boot`` differs with every start of the device, ``revision`` with every change of what it
+    says here; DATA carry both, so that no sample is ever scaled by a descriptor of another time.
+    """
 
     device_id: str
     firmware: str
     tick_hz: int
     sensors: tuple[SensorDescriptor, ...]
+    boot: int = 0
+    revision: int = 0
 
     def __post_init__(self) -> None:
         if self.tick_hz <= 0:
@@ -102,11 +129,11 @@ class Descriptor:
             raise ValueError(f"sensor numbers {numbers} name one twice")
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """Consecutive samples of one sensor, axes interleaved, as raw bytes in the descriptor's format.
 
-    ``first_sample`` counts samples of each axis since the device started.
+    ``first_sample`` counts samples of each axis since the device started. A tuple, because a
+    gateway makes thousands of them a second.
     """
 
     sensor: int
@@ -114,6 +141,8 @@ class Data:
     n_samples: int
     raw: bytes
     flags: int = 0
+    boot: int = 0
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +155,7 @@ class Scalar:
 
     @property
     def unit(self) -> str:
-        return _QUANTITY_UNITS[self.quantity]
+        return QUANTITY_UNITS[self.quantity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,218 +164,64 @@ class Scalars:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """From the gateway to the device."""
+class SensorStatus:
+    """How one sensor fares; the counts are since the device started."""
 
-    name: str
-
-
-Message: TypeAlias = Descriptor | Data | Scalars | Command
-
-_UNIT_CODES = {name: code for code, name in UNITS.items()}
-_FORMAT_CODES = {name: code for code, name in FORMATS.items()}
-_QUANTITY_CODES = {name: code for code, (name, _) in QUANTITIES.items()}
-_QUANTITY_UNITS = dict(QUANTITIES.values())
-_COMMAND_CODES = {name: code for code, name in COMMANDS.items()}
+    sensor: int
+    state: str
+    dropped_samples: int = 0
+    clipped_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Status:
+    """How a device fares; ``dropped_frames`` found no room to be sent, ``damaged_frames`` came in."""
+
+    uptime_s: int
+    dropped_frames: int = 0
+    damaged_frames: int = 0
+    self_test: str = "not_run"
+    sensors: tuple[SensorStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line of text for a person."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """From the gateway to the device.
+
+    A `token` other than 0 asks for a `Reply` that carries it. `arguments` are those of
+    PROTOCOL.md: sensor number; sensor, numerator, denominator of the rate; sensor, range; UTC in
+    nanoseconds; sensor, samples. A command that this version has no name for is named by its number.
+    """
+
+    name: str
+    token: int = 0
+    arguments: tuple[int | float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a device answers to a `Command`; ``tick`` of `time_sync` is when the command had come."""
+
+    command: str
+    token: int
+    result: str
+    tick: int | None = None
+
+
+Message: TypeAlias = Descriptor | Data | Scalars | Status | Log | Reply | Command
+
+
+class Frame(NamedTuple):
     """A message with the header it came in: sequence of the frame, tick of the device."""
 
     sequence: int
     tick: int
     message: Message
-
-
-def encode_frame(message: Message, *, sequence: int, tick: int) -> bytes:
-    """A message as wire bytes, delimiter included; `sequence` and `tick` wrap.
-
-    Raises
-    ------
-    ValueError
-        If the message does not fit a frame, or names a quantity or command that has no code.
-    """
-    kind, payload = _encode_payload(message)
-    header = _HEADER.pack(PROTOCOL_VERSION, kind, sequence & 0xFFFF, tick & 0xFFFFFFFF)
-    return encode_body(header + payload)
-
-
-def decode_message(body: bytes) -> Frame:
-    """The body of a frame to its message.
-
-    Raises
-    ------
-    MessageError
-        If it is of a newer protocol, an unknown type, or inconsistent.
-    """
-    if len(body) < _HEADER.size:
-        raise MessageError("payload", f"body of {len(body)} bytes is shorter than a header")
-    version, kind, sequence, tick = _HEADER.unpack_from(body)
-    if version != PROTOCOL_VERSION:
-        raise MessageError("version", f"protocol version {version}, this reader knows {PROTOCOL_VERSION}")
-    payload = memoryview(body)[_HEADER.size :]
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        raise MessageError("type", f"unknown message type {kind:#04x}")
-    try:
-        return Frame(sequence, tick, decoder(payload))
-    except MessageError:
-        raise
-    except (ValueError, KeyError, IndexError, struct.error, ZeroDivisionError) as error:
-        raise MessageError("payload", f"message type {kind:#04x}: {error}") from error
-
-
-def samples(data: Data, sensor: SensorDescriptor) -> npt.NDArray[np.float32]:
-    """Physical samples of a DATA message, shape ``(n_axes, n_samples)``, in the sensor's unit.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are not what the descriptor says.
-    """
-    n_axes = len(sensor.axes)
-    expected = data.n_samples * n_axes * SAMPLE_BYTES[sensor.format]
-    if len(data.raw) != expected:
-        raise ValueError(f"{len(data.raw)} sample bytes, the descriptor says {expected}")
-    if sensor.format == "int16":
-        flat = np.frombuffer(data.raw, dtype="<i2").astype(np.float32)
-    elif sensor.format == "float32":
-        flat = np.frombuffer(data.raw, dtype="<f4").astype(np.float32)
-    else:
-        # The three bytes go to the top of a 32-bit word; the shift brings the sign along.
-        wide = np.zeros((len(data.raw) // 3, 4), dtype=np.uint8)
-        wide[:, 1:] = np.frombuffer(data.raw, dtype=np.uint8).reshape(-1, 3)
-        flat = (wide.view("<i4").ravel() >> 8).astype(np.float32)
-    scaled: npt.NDArray[np.float32] = flat.reshape(data.n_samples, n_axes).T * np.float32(sensor.scale)
-    return scaled
-
-
-def counts_to_bytes(counts: npt.ArrayLike, format: str) -> bytes:
-    """Counts of shape ``(n_axes, n_samples)`` as the interleaved bytes of a DATA message.
-
-    Raises
-    ------
-    ValueError
-        If a count does not fit the format.
-    """
-    array = np.atleast_2d(np.asarray(counts)).T
-    if format == "float32":
-        return bytes(array.astype("<f4").tobytes())
-    limit = 1 << (8 * SAMPLE_BYTES[format] - 1)
-    if array.size and (array.min() < -limit or array.max() >= limit):
-        raise ValueError(f"counts from {array.min()} to {array.max()} do not fit {format}")
-    if format == "int16":
-        return bytes(array.astype("<i2").tobytes())
-    wide = np.ascontiguousarray(array.astype("<i4")).view(np.uint8).reshape(-1, 4)
-    return bytes(wide[:, :3].tobytes())
-
-
-def _encode_payload(message: Message) -> tuple[int, bytes]:
-    if isinstance(message, Data):
-        if not 0 < message.n_samples <= 0xFFFF or message.first_sample < 0:
-            raise ValueError(f"DATA of {message.n_samples} samples from {message.first_sample}")
-        head = _DATA.pack(message.sensor, message.flags, message.n_samples, message.first_sample)
-        return _TYPE_DATA, head + message.raw
-    if isinstance(message, Descriptor):
-        parts = [_DESCRIPTOR.pack(message.tick_hz, len(message.sensors))]
-        parts += [_text(message.device_id), _text(message.firmware)]
-        for sensor in message.sensors:
-            entry = _encode_sensor(sensor)
-            parts.append(bytes([len(entry)]) + entry)
-        return _TYPE_DESCRIPTOR, b"".join(parts)
-    if isinstance(message, Scalars):
-        codes = [(s.sensor, _code(_QUANTITY_CODES, s.quantity, "quantity"), s.value) for s in message.values]
-        return _TYPE_SCALARS, bytes([len(codes)]) + b"".join(_SCALAR.pack(*code) for code in codes)
-    return _TYPE_COMMAND, bytes([_code(_COMMAND_CODES, message.name, "command")])
-
-
-def _encode_sensor(sensor: SensorDescriptor) -> bytes:
-    head = _SENSOR.pack(
-        sensor.number,
-        _UNIT_CODES[sensor.unit],
-        _FORMAT_CODES[sensor.format],
-        len(sensor.axes),
-        sensor.sample_rate_hz.numerator,
-        sensor.sample_rate_hz.denominator,
-        sensor.scale,
-        sensor.range_max,
-    )
-    return head + "".join(sensor.axes).encode("ascii") + _text(sensor.label)
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode("utf-8")
-    if len(raw) > 63:
-        raise ValueError(f"text {text!r} is longer than 63 bytes")
-    return bytes([len(raw)]) + raw
-
-
-def _code(codes: dict[str, int], name: str, what: str) -> int:
-    if name not in codes:
-        raise ValueError(f"{what} {name!r} is none of {', '.join(codes)}")
-    return codes[name]
-
-
-def _decode_descriptor(payload: memoryview) -> Descriptor:
-    tick_hz, n_sensors = _DESCRIPTOR.unpack_from(payload)
-    device_id, at = _read_text(payload, _DESCRIPTOR.size)
-    firmware, at = _read_text(payload, at)
-    sensors = []
-    for _ in range(n_sensors):
-        length = payload[at]
-        entry = payload[at + 1 : at + 1 + length]
-        if len(entry) != length:
-            raise ValueError("descriptor ends within a sensor")
-        sensors.append(_decode_sensor(entry))
-        at += 1 + length
-    return Descriptor(device_id, firmware, tick_hz, tuple(sensors))
-
-
-def _decode_sensor(entry: memoryview) -> SensorDescriptor:
-    number, unit, form, n_axes, numerator, denominator, scale, range_max = _SENSOR.unpack_from(entry)
-    axes = bytes(entry[_SENSOR.size : _SENSOR.size + n_axes]).decode("ascii")
-    if len(axes) != n_axes:
-        raise ValueError("descriptor ends within the axes")
-    label, _ = _read_text(entry, _SENSOR.size + n_axes)
-    rate_hz = Fraction(numerator, denominator)
-    return SensorDescriptor(number, label, UNITS[unit], FORMATS[form], tuple(axes), rate_hz, scale, range_max)
-
-
-def _read_text(payload: memoryview, at: int) -> tuple[str, int]:
-    length = payload[at]
-    raw = bytes(payload[at + 1 : at + 1 + length])
-    if len(raw) != length:
-        raise ValueError("text is cut short")
-    return raw.decode("utf-8"), at + 1 + length
-
-
-def _decode_data(payload: memoryview) -> Data:
-    sensor, flags, n_samples, first_sample = _DATA.unpack_from(payload)
-    if n_samples == 0:
-        raise ValueError("DATA of no samples")
-    return Data(sensor, first_sample, n_samples, bytes(payload[_DATA.size :]), flags)
-
-
-def _decode_scalars(payload: memoryview) -> Scalars:
-    count = payload[0]
-    if len(payload) < 1 + count * _SCALAR.size:
-        raise ValueError("SCALARS is cut short")
-    values = []
-    for index in range(count):
-        sensor, code, value = _SCALAR.unpack_from(payload, 1 + index * _SCALAR.size)
-        if code in QUANTITIES:  # an unknown quantity is of a newer minor version: skipped
-            values.append(Scalar(sensor, QUANTITIES[code][0], value))
-    return Scalars(tuple(values))
-
-
-def _decode_command(payload: memoryview) -> Command:
-    return Command(COMMANDS[payload[0]])
-
-
-_DECODERS: Final[dict[int, Callable[[memoryview], Message]]] = {
-    _TYPE_DESCRIPTOR: _decode_descriptor,
-    _TYPE_DATA: _decode_data,
-    _TYPE_SCALARS: _decode_scalars,
-    _TYPE_COMMAND: _decode_command,
-}

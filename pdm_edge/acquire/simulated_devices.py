@@ -108,7 +108,7 @@ class SimulatedSensor:
         except BlockingIOError:
             return
         for frame in self._commands.feed(asked):
-            if frame.message == Command("identify"):
+            if isinstance(frame.message, Command) and frame.message.name == "identify":
                 self._send(self._descriptor, 0)
 
 
