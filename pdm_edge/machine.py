@@ -163,7 +163,8 @@ class Machine:
             extractor = self._extractor(sensor, window)
             if extractor is None:
                 continue
-            values = extractor(window.samples)
+            speed_rpm = self._joiner.value(self._speed_name, window.stamp) if self._speed_name else math.nan
+            values = extractor(window.samples, speed_rpm / 60 if speed_rpm > 0 else None)
             quality = worst(window.quality, self._self_check(window))
             vectors = self._joiner.add_features(sensor.id, extractor.schema, values, window.stamp, quality)
             for vector in vectors:

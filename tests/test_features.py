@@ -252,6 +252,82 @@ def test_a_slow_sensor_gets_a_band_limited_velocity_under_its_true_name() -> Non
     assert not any("envelope" in name for name in extractor.schema.names)
 
 
+def test_bearing_lines_and_orders_follow_a_measured_speed() -> None:
+    bearing = f.CATALOGUE["6205"]
+    extractor = f.FeatureExtractor(plan(orders=(1, 2)))
+    n, true_hz = 25600, 21.3  # a drive at 89 % of its rated speed
+    t = np.arange(n) / RATE_HZ
+    strikes = np.sin(2 * np.pi * bearing.frequencies(true_hz).bpfo_hz * t)
+    x = (1 + 0.5 * strikes) * np.sin(2 * np.pi * 4000 * t) + 0.05 * noise(n) + sine(0.1, true_hz)
+    window = x.astype(np.float32)[None, :]
+
+    def named(shaft_hz: float | None) -> dict[str, float]:
+        return dict(zip(extractor.schema.names, extractor(window, shaft_hz).tolist(), strict=True))
+
+    assert named(None)["x/envelope_bpfo"] < 0.05
+    found = named(true_hz)
+    assert found["x/envelope_bpfo"] == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
+    assert found["x/velocity_order_1x"] == pytest.approx(0.1 * 9806.65 / (2 * math.pi * true_hz), rel=0.02)
+    assert found["x/velocity_order_2x"] < 0.5
+    again = f.FeatureExtractor(plan(orders=(1, 2), shaft_hz=true_hz))(window)
+    np.testing.assert_allclose(list(found.values()), again, rtol=1e-5)
+
+
+def test_extras_follow_the_default_features_and_agree_with_the_plain_functions() -> None:
+    x = (noise() + sine(1.0, 120.0)).astype(np.float32)
+    extras = tuple(f.EXTRAS)
+    wide = f.FeatureExtractor(plan(extras=extras, more_bands_hz=((300.0, 400.0),)))
+    default = f.FeatureExtractor(plan())
+    count = len(default.schema.names)
+    assert wide.schema.names[:count] == default.schema.names
+    values = wide(x[None, :])
+    np.testing.assert_array_equal(values[:count], default(x[None, :]))
+    got = dict(zip(wide.schema.names, values.tolist(), strict=True))
+    centred = x.astype(np.float64) - x.mean(dtype=np.float64)
+    plain = {
+        "peak_to_peak": f.peak_to_peak(centred),
+        "impulse_factor": f.impulse_factor(centred),
+        "shape_factor": f.shape_factor(centred),
+        "clearance_factor": f.clearance_factor(centred),
+        "spectral_centroid": f.spectral_centroid(x, RATE_HZ),
+        "spectral_kurtosis": f.spectral_kurtosis(x, RATE_HZ),
+        "spectral_entropy": f.spectral_entropy(x, RATE_HZ),
+        "spectral_flatness": f.spectral_flatness(x, RATE_HZ),
+        "displacement_rms": f.displacement_rms(x, RATE_HZ),
+        "band_rms_300_400hz": f.band_rms(x, RATE_HZ, [(300.0, 400.0)])[0],
+    }
+    assert set(plain) == {name.removeprefix("x/") for name in wide.schema.names[count:]}
+    for name, value in plain.items():
+        assert got[f"x/{name}"] == pytest.approx(float(value), rel=2e-4), name
+    with pytest.raises(ValueError, match="no feature 'wavelet'"):
+        plan(extras=("wavelet",))
+    with pytest.raises(ValueError, match="shaft_hz"):
+        plan(orders=(1,), shaft_hz=None, bearing=None)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_window_with_a_broken_value_has_no_features_and_warns_of_nothing(broken: float) -> None:
+    x = noise().astype(np.float32)[None, :]
+    x[0, 100] = broken
+    assert np.isnan(f.FeatureExtractor(plan(extras=tuple(f.EXTRAS)))(x)).all()
+
+
+def test_a_silent_window_has_zeros_and_no_shape_and_warns_of_nothing() -> None:
+    extractor = f.FeatureExtractor(plan())
+    got = dict(zip(extractor.schema.names, extractor(np.zeros((1, 25600))).tolist(), strict=True))
+    assert got["x/rms"] == got["x/envelope_bpfo"] == got["x/velocity_rms_10_1000hz"] == 0
+    assert math.isnan(got["x/kurtosis"])
+
+
+def test_many_axes_give_the_same_together_and_one_by_one() -> None:
+    for n in (4096, 25600):  # small windows go through each step together, large ones apart
+        axes = ("x", "y", "z")
+        x = np.stack([noise(n, seed=k) * 2**k for k in range(3)]).astype(np.float32)
+        together = f.FeatureExtractor(plan(axes=axes, n_samples=n))(x)
+        single = f.FeatureExtractor(plan(n_samples=n))
+        np.testing.assert_allclose(together, np.concatenate([single(row[None]) for row in x]), rtol=1e-5)
+
+
 def test_schema_id_changes_with_names_and_units() -> None:
     a = f.FeatureExtractor(plan()).schema
     assert a.id == f.FeatureExtractor(plan()).schema.id

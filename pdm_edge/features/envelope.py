@@ -74,12 +74,15 @@ class Demodulator:
         n_lines = chosen.stop - chosen.start
         self._n_band = scipy.fft.next_fast_len(n_lines)
         ratio = self._n_band / n_fft
-        self._scale = 2.0 * ratio  # one-sided spectrum, and the shorter inverse transform
         self._rate_hz = sample_rate_hz * ratio
         self.n_valid = min(math.ceil(n_samples * ratio), self._n_band)
         positions = np.arange(self.n_valid) / (n_samples * ratio)
-        self._window = (0.5 - 0.5 * np.cos(2.0 * np.pi * positions)).astype(np.float32)
-        self._window_sum = float(self._window.sum(dtype=np.float64))
+        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * positions)
+        window_sum = float(window.sum())
+        # The windowed mean, to be taken off: mean * window = (sum / window_sum) * window.
+        self._mean_window = (window / window_sum).astype(np.float32)
+        # 2 ratio: one-sided spectrum, and the shorter inverse transform; sqrt(2): RMS of a line.
+        self._scale = np.float32(2.0 * ratio * math.sqrt(2.0) / window_sum)
         self._n_out = scipy.fft.next_fast_len(self.n_valid, real=True)
         self.line_hz = self._rate_hz / self._n_out
         # Half the width of the band is the fastest modulation it can carry undistorted.
@@ -91,8 +94,8 @@ class Demodulator:
     def amplitude(self, bins: npt.NDArray[np.complexfloating[Any, Any]]) -> FloatArray:
         """Envelope spectrum, shape ``(..., n_lines)``, from the windowed signal's transform."""
         analytic = scipy.fft.ifft(bins[..., self._chosen], n=self._n_band)
-        envelope = np.abs(analytic[..., : self.n_valid]) * self._scale
-        mean = envelope.sum(axis=-1, keepdims=True) / self._window_sum
-        envelope -= mean * self._window
-        lines = scipy.fft.rfft(envelope, n=self._n_out)[..., : self._n_lines]
-        return np.asarray(np.abs(lines) * (math.sqrt(2.0) / self._window_sum))
+        envelope = np.abs(analytic[..., : self.n_valid])
+        envelope -= np.add.reduce(envelope, axis=-1, keepdims=True) * self._mean_window
+        lines = np.abs(scipy.fft.rfft(envelope, n=self._n_out)[..., : self._n_lines])
+        lines *= self._scale
+        return lines

@@ -130,6 +130,10 @@ class VectorJoiner:
             self._means[name].count += 1
         return vectors
 
+    def value(self, name: str, stamp: Stamp) -> float:
+        """What the slot `name` would hold in a vector of this time; NaN if nothing fresh is known."""
+        return self._scalar(self._slots[name], stamp)
+
     def _emit(self, stamp: Stamp) -> FeatureVector:
         parts: list[Float32Array] = []
         quality = GOOD

@@ -83,8 +83,9 @@ def transform(x: npt.ArrayLike, sample_rate_hz: float) -> Spectrum:
     n_samples = samples.shape[-1]
     window = hann(n_samples).astype(samples.dtype)
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
-    tapered = (samples - samples.mean(axis=-1, keepdims=True)) * window
-    bins = scipy.fft.rfft(tapered, n=n_fft)
+    with np.errstate(invalid="ignore", over="ignore"):
+        tapered = (samples - samples.mean(axis=-1, keepdims=True)) * window
+        bins = scipy.fft.rfft(tapered, n=n_fft)
     return Spectrum(
         bins=bins,
         line_hz=sample_rate_hz / n_fft,
@@ -152,8 +153,8 @@ def band_rms(x: npt.ArrayLike, sample_rate_hz: float, bands_hz: Sequence[tuple[f
     power = spectrum.power()
     out = np.empty((*power.shape[:-1], len(bands_hz)))
     for index, (low_hz, high_hz) in enumerate(bands_hz):
-        check_band_hz(low_hz, high_hz, sample_rate_hz, spectrum.n_samples)
-        out[..., index] = np.sum(power[..., spectrum.band_slice(low_hz, high_hz)], axis=-1)
+        chosen = band_lines(low_hz, high_hz, sample_rate_hz, spectrum.n_samples, spectrum.n_fft)
+        out[..., index] = np.sum(power[..., chosen], axis=-1)
     return np.sqrt(out)
 
 
@@ -177,6 +178,22 @@ def velocity_rms(
     chosen = spectrum.band_slice(low_hz, high_hz)
     weight = (G_MM_S2 / (2.0 * np.pi * spectrum.frequencies_hz[chosen])) ** 2
     return np.asarray(np.sqrt(spectrum.power()[..., chosen] @ weight))
+
+
+def band_lines(low_hz: float, high_hz: float, sample_rate_hz: float, n_samples: int, n_fft: int) -> slice:
+    """The lines ``low <= f < high`` of a transform padded to `n_fft`; see `check_band_hz`.
+
+    Raises
+    ------
+    ValueError
+        If the window cannot tell the band, or no line falls into it.
+    """
+    check_band_hz(low_hz, high_hz, sample_rate_hz, n_samples)
+    line_hz = sample_rate_hz / n_fft
+    chosen = slice(math.ceil(low_hz / line_hz - 1e-9), math.ceil(high_hz / line_hz - 1e-9))
+    if chosen.stop <= chosen.start:
+        raise ValueError(f"band {low_hz:g}-{high_hz:g} Hz holds no line; lines are {line_hz:g} Hz apart")
+    return chosen
 
 
 def check_rate_hz(sample_rate_hz: float) -> None:
