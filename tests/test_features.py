@@ -269,6 +269,7 @@ def test_bearing_lines_and_orders_follow_a_measured_speed() -> None:
     assert found["x/envelope_bpfo"] == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
     assert found["x/velocity_order_1x"] == pytest.approx(0.1 * 9806.65 / (2 * math.pi * true_hz), rel=0.02)
     assert found["x/velocity_order_2x"] < 0.5
+    assert named(None)["x/envelope_bpfo"] < 0.05, "back at the rated speed when none is measured"
     again = f.FeatureExtractor(plan(orders=(1, 2), shaft_hz=true_hz))(window)
     np.testing.assert_allclose(list(found.values()), again, rtol=1e-5)
 

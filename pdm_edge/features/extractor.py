@@ -99,9 +99,9 @@ class FeatureExtractor:
         expected = (len(self.plan.axes), self.plan.n_samples)
         if x.shape != expected:
             raise ValueError(f"window has shape {x.shape}, the plan says {expected}")
-        known = shaft_hz is not None and self._shaft_hz is not None and shaft_hz > 0
-        if known and abs(shaft_hz / self._shaft_hz - 1) > _SPEED_STEP:  # type: ignore[operator]
-            self._shaft_hz = shaft_hz
+        wanted_hz = shaft_hz or self.plan.shaft_hz
+        if wanted_hz and self._shaft_hz and abs(wanted_hz / self._shaft_hz - 1) > _SPEED_STEP:
+            self._shaft_hz = wanted_hz
             self._place_lines()
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             if x.nbytes <= _CACHED_BYTES:
