@@ -25,7 +25,7 @@ id = "example-gateway"
 
 [[machine]]
 id = "gearbox-2"
-window_s = 1.0
+window_s = {window_s}
 detect = {{ learn_windows = {learn_windows} }}
 alarm = {{ stale_after_s = 5 }}
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Watch a machine by a Modbus transmitter.")
     parser.add_argument("source", nargs="?", help="modbus+tcp://host:port or modbus+rtu:///dev/...?baud=...")
     parser.add_argument("--folder", type=Path, default=Path(), help="where database and model are kept")
+    parser.add_argument("--window-s", type=float, default=1.0, help="length of a window")
     parser.add_argument("--learn-windows", type=int, default=300)
     parser.add_argument("--for-s", type=float, help="stop after so many seconds")
     parser.add_argument("--simulate", action="store_true", help="serve a simulated transmitter")
@@ -63,7 +64,7 @@ def main() -> None:
     with ExitStack() as stack:
         source = options.source or simulated_source(stack)
         config = options.folder / "machine.toml"
-        text = CONFIG.format(source=source, learn_windows=options.learn_windows)
+        text = CONFIG.format(source=source, window_s=options.window_s, learn_windows=options.learn_windows)
         config.write_text(text, encoding="utf-8")
         end_s = None if options.for_s is None else time.monotonic() + options.for_s
         with pdm.Monitor.from_config(config) as monitor:

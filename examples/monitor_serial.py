@@ -27,6 +27,7 @@ id = "example-gateway"
 id = "pump-7"
 rated_speed_rpm = 1480
 iso20816 = {{ group = 2, support = "rigid" }}      # a 30 kW pump on a concrete foundation
+window_s = {window_s}
 detect = {{ learn_windows = {learn_windows} }}
 
 [[machine.sensor]]
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("port", nargs="?", help="serial device; pdm-edge ports lists them")
     parser.add_argument("--baud", type=int, default=921600)
     parser.add_argument("--folder", type=Path, default=Path(), help="where database and model are kept")
+    parser.add_argument("--window-s", type=float, default=1.0, help="length of a window")
     parser.add_argument("--learn-windows", type=int, default=300)
     parser.add_argument("--for-s", type=float, help="stop after so many seconds")
     parser.add_argument("--simulate", action="store_true", help="plug in a simulated sensor")
@@ -54,7 +56,12 @@ def main() -> None:
         port = options.port or simulated_port(stack)
         config = options.folder / "machine.toml"
         config.write_text(
-            CONFIG.format(port=port, baud=options.baud, learn_windows=options.learn_windows),
+            CONFIG.format(
+                port=port,
+                baud=options.baud,
+                window_s=options.window_s,
+                learn_windows=options.learn_windows,
+            ),
             encoding="utf-8",
         )
         watch(config, options.for_s)
