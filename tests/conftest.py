@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["modbus_peers"]
+
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

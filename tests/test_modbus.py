@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from modbus_peers import RtuLine, TcpServer, last_good, opened, poll, register
 
-from pdm_edge.acquire import Register
 from pdm_edge.acquire.modbus import ModbusSource
 from pdm_edge.acquire.registers import blocks
 from pdm_edge.clock import SystemClock
 from pdm_edge.errors import ConfigError
-from pdm_edge.records import Reading
-
-HERE = Path(__file__).parent / "modbus"
-
-
-def register(quantity: str, address: int, **changes: Any) -> Register:
-    values: dict[str, Any] = {
-        "sensor": "temp",
-        "unit": "degc",
-        "device": 1,
-        "type": "uint16",
-        "table": "input",
-    }
-    return Register(quantity=quantity, address=address, **{**values, **changes})
-
 
 # Pure: what the words mean
 
@@ -83,7 +64,10 @@ def test_impossible_values_are_bad_and_carry_no_number(
     ("changes", "says"),
     [
         ({"type": "float"}, "type is 'float'. Use one of int16"),
-        ({"table": "coil"}, "table is 'coil'"),
+        ({"table": "flag"}, "table is 'flag'"),
+        ({"table": "coil"}, "hold bool"),
+        ({"type": "int16", "bit": 3}, "need one of the uint types"),
+        ({"bit": 12, "bit_count": 5}, "bits 12 to 16"),
         ({"word_order": "middle"}, "word_order"),
         ({"address": 40001, "type": "float64", "device": 300}, "device id 300"),
         ({"address": 70000}, "counted from 0"),
@@ -122,86 +106,6 @@ def test_a_url_that_cannot_be_used_is_refused(url: str, says: str) -> None:
 
 
 # Real servers
-
-
-def poll(
-    source: ModbusSource, enough: Callable[[list[Reading]], bool], within_s: float = 15
-) -> list[Reading]:
-    got: list[Reading] = []
-    deadline = time.monotonic() + within_s
-    while not enough(got):
-        assert time.monotonic() < deadline, f"got only {got[-5:]}; {source.counters()}"
-        got.extend(m for m in source.read(0.05) if isinstance(m, Reading))
-    return got
-
-
-def last_good(quantity: str) -> Callable[[list[Reading]], bool]:
-    return lambda got: any(r.quantity == quantity and r.quality.level == "good" for r in got)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="session")
-def slave_binary(tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str, str], str]) -> Path:
-    gcc = require_tool("gcc", "gcc libc6-dev libmodbus-dev")
-    if not Path("/usr/include/modbus/modbus.h").exists():
-        pytest.skip("NEEDS libmodbus: apt-get install libmodbus-dev")
-    binary = tmp_path_factory.mktemp("slave") / "slave"
-    command = [gcc, "-Wall", "-I/usr/include/modbus", str(HERE / "slave.c"), "-o", str(binary), "-lmodbus"]
-    subprocess.run(command, check=True)
-    return binary
-
-
-class RtuLine:
-    """A serial cable with a libmodbus slave at its far end."""
-
-    def __init__(self, folder: Path, socat: str, binary: Path) -> None:
-        self.near, self.far = folder / "near", folder / "far"
-        self._socat, self._binary = socat, binary
-        self._processes: list[subprocess.Popen[str]] = []
-
-    def plug(self) -> None:
-        ends = [f"PTY,link={end},raw,echo=0" for end in (self.near, self.far)]
-        self._processes.append(subprocess.Popen([self._socat, *ends], text=True))
-        wait_for(lambda: self.near.exists() and self.far.exists())
-        slave = subprocess.Popen([str(self._binary), str(self.far), "1"], stdout=subprocess.PIPE, text=True)
-        self._processes.append(slave)
-        assert slave.stdout is not None
-        assert slave.stdout.readline() == "ready\n"
-
-    def pull(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        self._processes.clear()
-
-    @property
-    def url(self) -> str:
-        return f"modbus+rtu://{self.near}?baud=19200"
-
-
-@pytest.fixture
-def rtu(tmp_path: Path, slave_binary: Path, require_tool: Callable[[str, str], str]) -> Iterator[RtuLine]:
-    line = RtuLine(tmp_path, require_tool("socat", "socat"), slave_binary)
-    line.plug()
-    yield line
-    line.pull()
-
-
-@contextmanager
-def opened(url: str, registers: list[Register], poll_s: float = 0.05) -> Iterator[ModbusSource]:
-    source = ModbusSource(url, registers, clock=SystemClock(), poll_s=poll_s)
-    try:
-        yield source
-    finally:
-        source.close()
 
 
 def test_rtu_values_of_a_libmodbus_slave(rtu: RtuLine) -> None:
@@ -261,58 +165,6 @@ def test_garbage_on_the_line_is_never_a_value(rtu: RtuLine) -> None:
                 got = poll(source, lambda got: len(got) >= 1)
                 assert all(r.value == 100 for r in got if r.quality.level == "good")
         poll(source, last_good("temperature"))
-
-
-@pytest.fixture(scope="session")
-def node_modules(tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str, str], str]) -> Path:
-    npm = require_tool("npm", "npm")
-    folder = tmp_path_factory.mktemp("npm")
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--omit=optional", "modbus-serial@8"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"NEEDS the npm package modbus-serial: {done.stderr.strip()[-200:]}")
-    shutil.copy(HERE / "server.js", folder)
-    return folder
-
-
-class TcpServer:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            ["node", "server.js", str(self.port)], cwd=self._folder, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def kill(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-
-    @property
-    def url(self) -> str:
-        return f"modbus+tcp://127.0.0.1:{self.port}"
-
-
-@pytest.fixture
-def tcp(node_modules: Path) -> Iterator[TcpServer]:
-    server = TcpServer(node_modules)
-    server.start()
-    yield server
-    server.kill()
 
 
 def test_tcp_values_of_a_node_server(tcp: TcpServer) -> None:

@@ -1,66 +1,76 @@
-"""Values of Modbus devices, RTU or TCP, several devices on one line.
+"""Values of Modbus devices, several on one line, each with its own fate.
 
-A dead device costs the others one time-out in each of its pauses, which grow to 30 s. A register
-that a device refuses makes its own value bad and no other. What is not read is said to be stale at
-every poll, so nothing that follows can mistake silence for health.
+Devices are polled in the order in which they are due. A device that does not answer is left alone
+for a pause that doubles from 1 s to 30 s, and all silent devices together take at most a twentieth
+of the line's time as long as others answer. A register that a device refuses makes its own value
+bad and no other. What is not read is said to be stale at every poll, so nothing that follows can
+mistake silence for health.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from dataclasses import dataclass, field
+from typing import Final
 
-from pdm_edge.acquire.registers import Block, Register, blocks, single_blocks
+from pdm_edge.acquire.modbus_line import Line, ModbusLine, NoAnswerError, RefusedError
+from pdm_edge.acquire.modbus_url import line_settings
+from pdm_edge.acquire.registers import MAX_BLOCK, Block, Register, blocks
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock
 from pdm_edge.records import Measurement, Quality, Reading, bad
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_S: Final = 0.5
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
+SILENT_SHARE: Final = 0.05
+_SILENT_CREDIT_S: Final = 1.0
 _ILLEGAL: Final = {1, 2, 3}
 """Exception codes that concern the request and not the device: function, address, value."""
 
 
-class RefusedError(Exception):
-    """The device answered with an exception; `code` is its number."""
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """How to poll one device."""
 
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(f"exception {code}")
+    poll_s: float = 1.0
+    max_words: int = MAX_BLOCK
+    merge_gap: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.poll_s > 0 and 1 <= self.max_words <= MAX_BLOCK and 0 <= self.merge_gap < MAX_BLOCK):
+            raise ConfigError(
+                f"poll_s {self.poll_s!r}, max_words {self.max_words}, merge_gap {self.merge_gap}",
+                mend=f"poll_s is positive, max_words 1 to {MAX_BLOCK}, merge_gap 0 to {MAX_BLOCK - 1}",
+            )
 
 
-class NoAnswerError(Exception):
-    """No valid answer within the deadline, or no connection."""
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What is known of one device; ``last_good_s`` is seconds ago, None if it never answered."""
 
-
-class Line(Protocol):
-    """One connection to one or more devices."""
-
-    def read(self, device: int, block: Block) -> Sequence[int]: ...
-
-    def close(self) -> None: ...
+    device: int
+    answers: bool
+    last_good_s: float | None
+    next_try_s: float
+    counters: Mapping[str, int]
 
 
 @dataclass(slots=True)
 class _Device:
-    """What is known of one device on the line."""
-
     id: int
-    registers: tuple[Register, ...]
-    plan: tuple[Block, ...]
+    options: DeviceOptions
+    plan: list[Block]
     due_s: float
     pause_s: float = 0.0
     ask_again_s: float = 0.0
+    last_good_s: float | None = None
+    counters: Counter[str] = field(default_factory=Counter)
 
 
 class ModbusSource:
@@ -69,13 +79,19 @@ class ModbusSource:
     Parameters
     ----------
     url
-        ``modbus+tcp://host:port`` or ``modbus+rtu:///dev/ttyUSB0?baud=19200&parity=N&stopbits=1``.
+        ``modbus+tcp://host:502``, ``modbus+tls://host:802?ca=...``, ``modbus+rtu+tcp://host:4001``
+        (a serial server) or ``modbus+rtu:///dev/ttyUSB0?baud=19200&parity=N&stopbits=1``; see
+        docs/modbus.md for all options.
     registers
         What to read, of all devices on the line.
     clock
         Stamps the readings.
     poll_s
-        Time between two polls of a device.
+        Time between two polls of a device that `options` does not name.
+    options
+        How to poll a device, by its id.
+    line
+        The line to use instead of the one that `url` names.
 
     Raises
     ------
@@ -83,21 +99,31 @@ class ModbusSource:
         If the URL cannot be used. A device or host that is not there is no error.
     """
 
-    def __init__(self, url: str, registers: Sequence[Register], *, clock: Clock, poll_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        registers: Sequence[Register],
+        *,
+        clock: Clock,
+        poll_s: float = 1.0,
+        options: Mapping[int, DeviceOptions] | None = None,
+        line: Line | None = None,
+    ) -> None:
         if not registers:
             raise ConfigError("no registers to read", where=url, mend="List the registers of the device")
-        if not poll_s > 0:
-            raise ConfigError(f"poll_s is {poll_s!r}; it must be positive", where=url)
         self.name = url.partition("?")[0]
-        self._line: Line = PymodbusLine(url)
+        self._line: Line = ModbusLine(line_settings(url)) if line is None else line
         self._clock = clock
-        self._poll_s = poll_s
         self._counters: Counter[str] = Counter()
-        ids = dict.fromkeys(register.device for register in registers)
+        self._credit_s = _SILENT_CREDIT_S
+        self._credit_at_s = now_s = time.monotonic()
+        default = DeviceOptions(poll_s)
         self._devices = []
-        for device in ids:
-            own = tuple(r for r in registers if r.device == device)
-            self._devices.append(_Device(device, own, blocks(own), due_s=time.monotonic()))
+        for device in dict.fromkeys(register.device for register in registers):
+            own = [r for r in registers if r.device == device]
+            how = (options or {}).get(device, default)
+            plan = list(blocks(own, max_words=how.max_words, merge_gap=how.merge_gap))
+            self._devices.append(_Device(device, how, plan, due_s=now_s))
 
     @property
     def ended(self) -> bool:
@@ -112,33 +138,69 @@ class ModbusSource:
             if wait_s > timeout_s:
                 return ()
         now_s = time.monotonic()
-        device.due_s = max(device.due_s + self._poll_s, now_s)
-        if now_s < device.ask_again_s:
-            return self._silent(device.registers)
+        device.due_s = max(device.due_s + device.options.poll_s, now_s)
+        if device.pause_s and not self._may_try(device, now_s):
+            return self._silent(device.plan)
         return self._poll(device)
 
     def counters(self) -> Mapping[str, int]:
-        return dict(self._counters)
+        out = {**self._counters, **self._line.counters}
+        for device in self._devices:
+            out.update({f"device {device.id} {what}": n for what, n in device.counters.items()})
+        return out
+
+    def devices(self) -> tuple[DeviceStatus, ...]:
+        """Every device of the line: whether it answers, and since when not."""
+        now_s = time.monotonic()
+        return tuple(
+            DeviceStatus(
+                device=d.id,
+                answers=d.last_good_s is not None and not d.pause_s,
+                last_good_s=None if d.last_good_s is None else now_s - d.last_good_s,
+                next_try_s=max(d.ask_again_s - now_s, 0.0) if d.pause_s else 0.0,
+                counters=dict(d.counters),
+            )
+            for d in self._devices
+        )
 
     def close(self) -> None:
         self._line.close()
 
+    def _may_try(self, device: _Device, now_s: float) -> bool:
+        """Whether a silent device may be asked: its pause is over, and the line has time for it."""
+        if now_s < device.ask_again_s:
+            return False
+        elapsed_s, self._credit_at_s = now_s - self._credit_at_s, now_s
+        self._credit_s = min(self._credit_s + SILENT_SHARE * elapsed_s, _SILENT_CREDIT_S)
+        nobody_waits = all(d.pause_s for d in self._devices)
+        return nobody_waits or self._credit_s > 0
+
     def _poll(self, device: _Device) -> list[Measurement]:
         readings: list[Measurement] = []
-        for index, block in enumerate(device.plan):
+        todo, done = deque(device.plan), []
+        while todo:
+            block = todo.popleft()
+            started_s = time.monotonic()
             try:
                 words = self._line.read(device.id, block)
             except RefusedError as error:
+                self._answered(device)
+                if len(block.registers) > 1 and error.code in _ILLEGAL:
+                    # One of the addresses is wrong, or the device reads no such blocks: find out.
+                    todo.extendleft(reversed(block.halves()))
+                    continue
                 readings.extend(self._refused(device, block, error))
-                continue
             except NoAnswerError as error:
-                self._no_answer(device, error)
-                for unread in device.plan[index:]:
-                    readings.extend(self._silent(unread.registers))
-                return readings
-            device.pause_s = 0.0
-            self._counters["reads"] += 1
-            readings.extend(self._decode(block, words))
+                self._no_answer(device, error, time.monotonic() - started_s)
+                readings.extend(self._silent([block, *todo]))
+                done.extend([block, *todo])
+                break
+            else:
+                self._answered(device)
+                self._counters["reads"] += 1
+                readings.extend(self._decode(block, words))
+            done.append(block)
+        device.plan = done
         return readings
 
     def _decode(self, block: Block, words: Sequence[int]) -> list[Measurement]:
@@ -152,132 +214,32 @@ class ModbusSource:
             readings.append(Reading(register.sensor, register.quantity, value, register.unit, stamp, quality))
         return readings
 
+    def _answered(self, device: _Device) -> None:
+        if device.pause_s:
+            logger.info("%s: device %d answers again", self.name, device.id)
+        device.pause_s = 0.0
+        device.last_good_s = time.monotonic()
+
     def _refused(self, device: _Device, block: Block, error: RefusedError) -> list[Measurement]:
         self._counters[f"exception_{error.code}"] += 1
-        if len(block.registers) > 1 and error.code in _ILLEGAL:
-            # One of the addresses is wrong, or the device reads no blocks: find out which.
-            logger.warning("%s: device %d refuses a block; reading one by one", self.name, device.id)
-            device.plan = single_blocks(device.registers)
-            device.due_s = time.monotonic()
-            return []
-        if self._counters[f"exception_{error.code}"] == 1:
+        device.counters["refused"] += 1
+        if device.counters["refused"] == 1:
             names = ", ".join(register.quantity for register in block.registers)
             logger.warning("%s: device %d refuses %s: %s", self.name, device.id, names, error)
         return self._bad(block.registers, bad("device"))
 
-    def _no_answer(self, device: _Device, error: NoAnswerError) -> None:
+    def _no_answer(self, device: _Device, error: NoAnswerError, spent_s: float) -> None:
         self._counters["no_answer"] += 1
+        device.counters["no_answer"] += 1
+        self._credit_s -= spent_s
         if device.pause_s == 0.0:
             logger.warning("%s: device %d: %s; trying again", self.name, device.id, error)
         device.pause_s = min(max(device.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         device.ask_again_s = time.monotonic() + device.pause_s
 
-    def _silent(self, registers: Sequence[Register]) -> list[Measurement]:
-        return self._bad(registers, bad("stale"))
+    def _silent(self, unread: Sequence[Block]) -> list[Measurement]:
+        return self._bad([r for block in unread for r in block.registers], bad("stale"))
 
     def _bad(self, registers: Sequence[Register], quality: Quality) -> list[Measurement]:
         stamp = self._clock.stamp()
         return [Reading(r.sensor, r.quantity, math.nan, r.unit, stamp, quality) for r in registers]
-
-
-class PymodbusLine:
-    """The one place that knows pymodbus: connects when needed, and keeps its own deadline.
-
-    pymodbus renamed the keyword of the device id twice (unit, slave, device_id) and can wait
-    without end on a line that never falls silent; neither shows outside.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.scheme == "modbus+tcp":
-            _only_known(url, query, ())
-            if not parts.hostname:
-                raise ConfigError("has no host", where=url, mend="Write modbus+tcp://192.168.0.10:502")
-            self._options: dict[str, Any] = {"host": parts.hostname, "port": parts.port or 502}
-        elif parts.scheme == "modbus+rtu":
-            _only_known(url, query, ("baud", "parity", "stopbits"))
-            if not parts.path or not query.get("baud", "").isdigit():
-                raise ConfigError(
-                    "needs a device and a baud rate", where=url, mend="modbus+rtu:///dev/ttyUSB0?baud=19200"
-                )
-            parity, stopbits = query.get("parity", "N"), query.get("stopbits", "1")
-            if parity not in ("N", "E", "O") or stopbits not in ("1", "2"):
-                raise ConfigError("parity is N, E or O, stopbits 1 or 2", where=url)
-            self._options = {
-                "port": parts.path,
-                "baudrate": int(query["baud"]),
-                "parity": parity,
-                "stopbits": int(stopbits),
-            }
-        else:
-            raise ConfigError(f"unknown scheme {parts.scheme!r}", where=url, mend="modbus+tcp or modbus+rtu")
-        self._client: Any = None
-
-    def read(self, device: int, block: Block) -> Sequence[int]:
-        """The words of a block.
-
-        Raises
-        ------
-        RefusedError
-            If the device answers with an exception.
-        NoAnswerError
-            If there is no connection or no valid answer in time.
-        """
-        from pymodbus.exceptions import ModbusException
-
-        client = self._connected()
-        read = client.read_holding_registers if block.table == "holding" else client.read_input_registers
-        watchdog = threading.Timer(3 * TIMEOUT_S, client.close)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            answer = read(block.address, count=block.count, **{_device_keyword(read): device})
-        except (ModbusException, OSError, AttributeError, TypeError) as error:
-            # The last two are what pymodbus and pyserial raise when the watchdog closes the port
-            # under a pending read.
-            self.close()
-            raise NoAnswerError(str(error) or type(error).__name__) from error
-        finally:
-            watchdog.cancel()
-        if answer.isError():
-            raise RefusedError(int(getattr(answer, "exception_code", 0)))
-        if len(answer.registers) < block.count:
-            raise NoAnswerError(f"{len(answer.registers)} words for {block.count} asked")
-        return list(answer.registers)
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def _connected(self) -> Any:
-        if self._client is not None and self._client.connected:
-            return self._client
-        from pymodbus.client import ModbusSerialClient, ModbusTcpClient
-
-        self.close()
-        kind = ModbusTcpClient if "host" in self._options else ModbusSerialClient
-        client = kind(**self._options, timeout=TIMEOUT_S, retries=0)
-        try:
-            connected = client.connect()
-        except OSError as error:
-            raise NoAnswerError(str(error)) from error
-        if not connected:
-            raise NoAnswerError(f"cannot connect to {self._url}")
-        self._client = client
-        return client
-
-
-def _device_keyword(read: Any) -> str:
-    names: Sequence[str] = read.__code__.co_varnames
-    return next(name for name in ("device_id", "slave", "unit") if name in names)
-
-
-def _only_known(url: str, query: Mapping[str, str], known: tuple[str, ...]) -> None:
-    unknown = sorted(set(query) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"unknown option {unknown[0]!r}", where=url, mend=f"Known are: {', '.join(known) or 'none'}"
-        )

@@ -11,9 +11,10 @@ from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock, Source
 
 if TYPE_CHECKING:
+    from pdm_edge.acquire.modbus import DeviceOptions
     from pdm_edge.acquire.registers import Register
 
-SCHEMES: Final = ("serial", "modbus+tcp", "modbus+rtu", "replay")
+SCHEMES: Final = ("serial", "modbus+tcp", "modbus+tls", "modbus+rtu", "modbus+rtu+tcp", "replay")
 _REPLAY: Final = (
     "sample_rate_hz",
     "unit",
@@ -39,7 +40,7 @@ def open_source(
     ``serial:///dev/ttyACM0?baud=921600``
         A device that speaks the framed protocol; `channel` is the number of its sensor.
     ``modbus+tcp://host:502``, ``modbus+rtu:///dev/ttyUSB0?baud=19200&parity=N&stopbits=1``
-        Modbus; `registers` says what to read.
+        Modbus, also ``modbus+tls`` and ``modbus+rtu+tcp``; `registers` says what to read.
     ``replay:///path/file.mat?sample_rate_hz=12000&unit=g&variable=*DE_time&scale=1&resample_hz=``
         A recording; with ``columns=Temperature:degc,Pressure:bar`` the scalars of a .csv.
 
@@ -72,11 +73,18 @@ def open_serial(url: str, sensor_ids: Mapping[int, str], *, clock: Clock) -> Sou
     return SerialSource(parts.path, baud=int(query["baud"]), clock=clock, sensor_ids=sensor_ids)
 
 
-def open_modbus(url: str, registers: Sequence[Register], *, clock: Clock, poll_s: float = 1.0) -> Source:
-    """One Modbus line with one or more devices; see `open_source`."""
+def open_modbus(
+    url: str,
+    registers: Sequence[Register],
+    *,
+    clock: Clock,
+    poll_s: float = 1.0,
+    options: Mapping[int, DeviceOptions] | None = None,
+) -> Source:
+    """One Modbus line with one or more devices, each with its options; see `open_source`."""
     from pdm_edge.acquire.modbus import ModbusSource
 
-    return ModbusSource(url, registers, clock=clock, poll_s=poll_s)
+    return ModbusSource(url, registers, clock=clock, poll_s=poll_s, options=options)
 
 
 def open_replay(url: str, *, clock: Clock, sensor: str) -> Source:
