@@ -321,7 +321,7 @@ def _decode_reply(payload: memoryview) -> Reply:
 
 def _read_text(payload: memoryview, at: int) -> tuple[str, int]:
     raw, at = _read_entry(payload, at)
-    return bytes(raw).decode("utf-8"), at
+    return bytes(raw).decode("utf-8", "replace"), at
 
 
 def _read_entry(payload: memoryview, at: int) -> tuple[memoryview, int]:
