@@ -11,6 +11,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	$(PYTHON) tools/test_packages.py
 	$(BIN)/pytest
+	$(PYTHON) tools/test_second_runtime.py
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -21,7 +22,7 @@ bench: $(VENV)/.ready-dev
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-tflite .pytest_cache .mypy_cache .ruff_cache build dist
 
 $(VENV)/.ready: pyproject.toml tools/make_venv.py
 	$(PYTHON) tools/make_venv.py $(VENV)

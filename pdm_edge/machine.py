@@ -17,7 +17,7 @@ from pdm_edge.assess import assess
 from pdm_edge.config import MachineConfig, SensorConfig
 from pdm_edge.detect.anomaly import AnomalyDetector
 from pdm_edge.detect.bundle import Bundle, load_bundle, write_bundle
-from pdm_edge.detect.commission import Commissioning
+from pdm_edge.detect.collect import Commissioning
 from pdm_edge.errors import ModelError
 from pdm_edge.features import FeatureExtractor, FeaturePlan, iso20816_zone, velocity_limits_mm_s
 from pdm_edge.features.iso20816 import Zone

@@ -29,6 +29,7 @@ QUALITY_REASONS: Final = frozenset(
     {
         *("gap", "clipped", "stuck", "out_of_range", "stale", "unsynced", "missing", "nonfinite", "device"),
         *("open_circuit", "loose_mount", "mains"),  # what a sensor's self-check finds
+        "unlearned",  # an operating state that the model has never seen
     }
 )
 

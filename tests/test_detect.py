@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ import numpy.typing as npt
 import pytest
 
 from pdm_edge.detect.anomaly import AnomalyDetector
-from pdm_edge.detect.author import Autoencoder, quantized, write_autoencoder
 from pdm_edge.detect.bundle import Bundle, Manifest, find_bundle, load_bundle, write_bundle
-from pdm_edge.detect.commission import Commissioning, commission, train_autoencoder
-from pdm_edge.detect.runtime import RUNTIMES, TfliteModel, installed_runtimes
-from pdm_edge.detect.thresholds import quantile_threshold, windows_for_quantile
+from pdm_edge.detect.collect import Commissioning
+from pdm_edge.detect.commission import commission
+from pdm_edge.detect.runtime import TfliteModel, installed_runtimes
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureSchema, FeatureVector, Quality, Stamp, uncertain
 
@@ -53,54 +53,29 @@ def bundle(tmp_path: Path, made: tuple[bytes, Manifest]) -> Path:
     return path
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(params=installed_runtimes())
 def runtime(request: pytest.FixtureRequest) -> str:
-    if request.param not in installed_runtimes():
-        pytest.skip(f"NEEDS the TFLite runtime {request.param}, which is not installed here")
+    """Every runtime that is here; `make test` runs this file once under each of the two."""
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def net() -> Autoencoder:
-    return train_autoencoder(healthy(200), seed=3)
-
-
-def test_the_float_file_scores_as_numpy_does(net: Autoencoder, runtime: str) -> None:
-    model = TfliteModel(write_autoencoder(net, quantize=False), runtime=runtime)
-    rows = healthy(2000, seed=1)
-    expected = net.squared_residuals(rows)
-    for row, squares in zip(rows, expected, strict=True):
-        outputs = model.run(row[None, :])
-        # float32 sums of a few dozen terms: 1e-5 relative to the largest of them
-        np.testing.assert_allclose(outputs["squared_residuals"][0], squares, rtol=1e-4, atol=1e-5)
-        assert float(outputs["score"][0]) == pytest.approx(float(squares.mean()), rel=1e-5, abs=1e-6)
-
-
-def test_the_int8_file_keeps_order_and_level_of_the_scores(net: Autoencoder, runtime: str) -> None:
-    model = TfliteModel(write_autoencoder(net, quantize=True), runtime=runtime)
-    rows = healthy(500, seed=2)
-    got = np.array([float(model.run(row[None, :])["score"][0]) for row in rows])
-    expected = quantized(net).squared_residuals(rows).mean(axis=1)
-    # Activations are quantized on the fly to 1/127 of their largest; scores move by some percent.
-    assert float(np.median(np.abs(got / expected - 1))) < 0.15
-    assert np.corrcoef(got, expected)[0, 1] > 0.98
-
-
-def test_int8_is_smaller(net: Autoencoder) -> None:
-    assert len(write_autoencoder(net, quantize=True)) < len(write_autoencoder(net, quantize=False))
+def test_the_runtime_that_this_run_is_for_is_here() -> None:
+    assert installed_runtimes()
+    assert os.environ.get("PDM_EXPECT_RUNTIME", installed_runtimes()[0]) in installed_runtimes()
 
 
 def test_a_growing_fault_grows_the_score_however_large_it_gets(made: tuple[bytes, Manifest]) -> None:
     detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
     base = healthy(1, seed=5)[0]
     scores = []
-    for factor in (1.0, 1.5, 3.0, 10.0, 100.0, 1e4):
+    for factor in (1.0, 3.0, 10.0, 100.0, 1e4):
         row = base.copy()
         row[4] *= factor
         scores.append(detector.score(vector(row)).value)
     assert scores[0] < 1.0
     assert all(b > a for a, b in itertools.pairwise(scores))
-    assert scores[-1] > 1e4
+    # Levels count by their logarithm: ten thousand times is 80 dB, not a hundred million.
+    assert scores[-1] > 10
 
 
 def test_a_score_names_the_feature_that_carries_it(made: tuple[bytes, Manifest]) -> None:
@@ -143,8 +118,12 @@ def test_a_vector_with_most_missing_gets_no_score(made: tuple[bytes, Manifest]) 
 
 
 def test_a_result_that_is_no_number_is_no_score(made: tuple[bytes, Manifest]) -> None:
-    detector = AnomalyDetector(Bundle(Path(), made[1], made[0]))
-    score = detector.score(vector(np.full(K, 3e38)))
+    # Only a plain quantity can overflow; of levels the logarithm is taken.
+    schema = FeatureSchema(SCHEMA.names, ("degc",) * K)
+    warm = [FeatureVector("pump", x, schema, STAMP, 1.0) for x in healthy(60)]
+    model, manifest = commission(warm, name="t")
+    detector = AnomalyDetector(Bundle(Path(), manifest, model))
+    score = detector.score(FeatureVector("pump", np.full(K, 3e38, np.float32), schema, STAMP, 1.0))
     assert math.isnan(score.value)
     assert score.quality.reasons == ("nonfinite",)
 
@@ -161,7 +140,7 @@ def test_a_bundle_comes_back_as_it_was_written(bundle: Path, made: tuple[bytes, 
     assert loaded.model == made[0]
     assert loaded.manifest.threshold == made[1].threshold
     assert loaded.manifest.schema == SCHEMA
-    assert "held-back healthy windows" in loaded.manifest.threshold.derivation
+    assert "held-back healthy positions" in loaded.manifest.threshold.derivation
 
 
 def test_no_damage_to_a_bundle_goes_unnoticed(bundle: Path) -> None:
@@ -183,7 +162,7 @@ def test_no_damage_to_a_bundle_goes_unnoticed(bundle: Path) -> None:
         else:  # white space of the manifest: the content is the same
             assert name == "manifest.json"
             assert loaded.model == originals["model.tflite"]
-            assert {**msgspec.to_builtins(loaded.manifest), "sha256": 0} == {
+            assert {**msgspec.json.decode(msgspec.json.encode(loaded.manifest)), "sha256": 0} == {
                 **msgspec.json.decode(originals["manifest.json"]),
                 "sha256": 0,
             }
@@ -261,22 +240,6 @@ def test_constant_and_absent_features_do_not_explode_the_score() -> None:
     row = healthy(1, seed=3)[0]
     row[2], row[6] = 5.05, math.nan  # one percent off the constant
     assert detector.score(vector(row)).value < 1.0
-
-
-def test_the_quantile_of_few_windows_is_their_largest() -> None:
-    assert windows_for_quantile(0.99) == 100
-    value, text = quantile_threshold(np.array([1.0, 3.0, 2.0]), 0.99, 2.0)
-    assert value == 6.0
-    assert "fewer than 100" in text
-    value, text = quantile_threshold(np.arange(1001.0), 0.99, 1.0)
-    assert value == 990.0
-    assert "fewer" not in text
-
-
-@pytest.mark.parametrize("scores", [[], [1.0, math.nan], [-1.0]])
-def test_a_threshold_needs_scores(scores: list[float]) -> None:
-    with pytest.raises(ValueError, match="scores"):
-        quantile_threshold(np.array(scores), 0.99, 1.0)
 
 
 def test_manifests_refuse_unknown_keys(bundle: Path) -> None:

@@ -56,8 +56,8 @@ def test_the_shipped_model_tells_runs_that_it_never_saw(recipe: ModuleType) -> N
 
 def test_the_manifest_says_how_the_threshold_came_about() -> None:
     manifest = pdm.load_bundle("simulated-pump").manifest
-    assert "held-back healthy windows" in manifest.threshold.derivation
-    assert manifest.threshold.held_back_windows > 50
+    assert "held-back healthy positions" in manifest.threshold.derivation
+    assert manifest.threshold.held_back > 50
     assert "knows no real machine" in manifest.card
 
 

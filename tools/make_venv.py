@@ -1,6 +1,7 @@
 """Make a virtual environment with this project in it, on a machine that has only Python and make.
 
 Usage: make_venv.py FOLDER [EXTRA ...]
+       make_venv.py FOLDER -r FILE      this project without its dependencies, and what FILE lists
 
 Debian's Python comes without the wheel that puts pip into a virtual environment. So pip is fetched
 from the package index by its published hash, with nothing but the standard library, and the
@@ -34,9 +35,13 @@ def main(folder: str, extras: list[str]) -> None:
     if not has_pip(python):
         install_pip(python)
     project = Path(__file__).resolve().parents[1]
-    target = f"{project}[{','.join(extras)}]" if extras else str(project)
     print("Installing pdm-edge and what it needs (a minute or two the first time) ...", flush=True)
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if extras[:1] == ["-r"]:
+        subprocess.run([*command, *extras], check=True)
+        subprocess.run([*command, "--no-deps", "--editable", str(project)], check=True)
+        return
+    target = f"{project}[{','.join(extras)}]" if extras else str(project)
     subprocess.run([*command, "--editable", target], check=True)
 
 

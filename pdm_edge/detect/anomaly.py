@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from pdm_edge.detect.bundle import Bundle
+from pdm_edge.detect.bundle import Bundle, Manifest
 from pdm_edge.detect.runtime import TfliteModel
+from pdm_edge.detect.scaling import logarithmic
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureVector, Float32Array, Score, bad, uncertain, worst
 
@@ -30,19 +33,23 @@ class AnomalyDetector:
         self.manifest = bundle.manifest
         self._model = TfliteModel(bundle.model, runtime=runtime)
         self.runtime = self._model.runtime
-        n_features = len(bundle.manifest.feature_names)
-        if self._model.input_shape != (1, n_features):
-            raise ModelError(
-                f"the model takes {self._model.input_shape}, its manifest names {n_features} features",
-                where=str(bundle.path),
-            )
+        self._output = _Output(bundle.manifest, self._model, str(bundle.path))
+        self._states = _states(bundle.manifest)
         self._baseline = np.array(bundle.manifest.baseline, dtype=np.float32)
+        given = bundle.manifest.input
+        self._offset = np.array(given.offset, dtype=np.float32)
+        self._factor = np.array(given.factor, dtype=np.float32)
+
+    def knows(self, state: str) -> bool:
+        """Whether an operating state was learned; all are if the model was made without states."""
+        return not self._states or state in self._states
 
     def score(self, vector: FeatureVector) -> Score:
         """Normalised score: 1.0 is the threshold, more is further from healthy.
 
         A missing feature is put at its baseline, so it adds nothing, and lowers the quality. With
-        too many missing, or a result that is no number, there is no score: NaN, quality bad.
+        too many missing, in an operating state that was never learned, or with a result that is
+        no number, there is no score: NaN, with the reason in its quality.
 
         Raises
         ------
@@ -52,30 +59,67 @@ class AnomalyDetector:
         manifest = self.manifest
         if vector.schema.id != manifest.schema_id:
             raise ModelError(self._difference(vector), where=manifest.name, mend="Learn a new model")
-        missing = ~np.isfinite(vector.values)
+        if not self.knows(vector.state):
+            return self._none(vector, "unlearned")
+        x = vector.values
         quality = vector.quality
-        share = float(missing.mean())
-        if share > MOST_MISSING:
-            return self._none(vector, "missing")
-        x = vector.values[None, :]
-        if share:
-            x = np.where(missing, self._baseline, x)
+        missing = ~np.isfinite(x)
+        if missing.any():
+            if missing.mean() > MOST_MISSING:
+                return self._none(vector, "missing")
+            x = np.where(missing, self._typical(vector.state), x)
             quality = worst(quality, uncertain("missing"))
-        outputs = self._model.run(x)
-        raw = float(outputs["score"][0])
+        raw, squares = self._raw(self._as_input(x, vector.state))
         if not math.isfinite(raw):
             return self._none(vector, "nonfinite")
-        contributions = self._contributions(outputs["squared_residuals"][0])
         value = raw / manifest.threshold.value
-        return Score(vector.machine, value, manifest.name, vector.stamp, contributions, quality)
+        return Score(
+            vector.machine, value, manifest.name, vector.stamp, self._contributions(squares), quality
+        )
 
-    def _contributions(self, squares: Float32Array) -> tuple[tuple[str, float], ...]:
+    def score_rows(self, rows: Float32Array, state: str = "") -> npt.NDArray[np.float64]:
+        """Normalised scores of complete vectors, shape ``(n, n_features)``, in one call of the model.
+
+        Raises
+        ------
+        ModelError
+            If the shape is not the model's.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self._baseline.size:
+            raise ModelError(f"rows have shape {rows.shape}, the model takes (n, {self._baseline.size})")
+        x = self._as_input(rows, state)
+        outputs = self._model.run_batch(x)
+        raw = self._output.scores(outputs, x.reshape(len(rows), -1))
+        return raw.astype(np.float64) / self.manifest.threshold.value
+
+    def _as_input(self, x: Float32Array, state: str) -> Float32Array:
+        held = self._states.get(state)
+        if held is not None:
+            # Each state has its own normal: what is left is the deviation from it.
+            x = x * held[1] + held[2]
+        if self._offset.size:
+            x = (x - self._offset) * self._factor
+        return x if x.dtype == np.float32 else x.astype(np.float32)
+
+    def _typical(self, state: str) -> Float32Array:
+        held = self._states.get(state)
+        return self._baseline if held is None else held[0]
+
+    def _raw(self, x: Float32Array) -> tuple[float, Float32Array | None]:
+        outputs = self._model.run(x.reshape(self._model.input_shape))
+        return self._output.one(outputs, x)
+
+    def _contributions(self, squares: Float32Array | None) -> tuple[tuple[str, float], ...]:
+        if squares is None:
+            return ()
         total = float(squares.sum())
         if not total > 0:
             return ()
-        strongest = np.argsort(squares)[::-1][:NAMED_CONTRIBUTIONS]
+        count = min(NAMED_CONTRIBUTIONS, squares.size)
+        strongest = np.argpartition(squares, -count)[-count:]
         names = self.manifest.feature_names
-        return tuple((names[i], round(float(squares[i]) / total, 4)) for i in strongest)
+        shares = sorted(((float(squares[i]) / total, int(i)) for i in strongest), reverse=True)
+        return tuple((names[i], round(share, 4)) for share, i in shares)
 
     def _none(self, vector: FeatureVector, reason: str) -> Score:
         quality = worst(vector.quality, bad(reason))
@@ -91,5 +135,60 @@ class AnomalyDetector:
         return f"the vector {', and '.join(parts)}"
 
 
-def _some(names: list[str]) -> str:
+class _Output:
+    """How the outputs of a model become one score, as its manifest says."""
+
+    def __init__(self, manifest: Manifest, model: TfliteModel, where: str) -> None:
+        n_inputs = math.prod(model.input_shape)
+        if n_inputs != len(manifest.feature_names):
+            count = len(manifest.feature_names)
+            raise ModelError(
+                f"the model takes {model.input_shape}, its manifest names {count} features", where=where
+            )
+        wanted = manifest.output
+        self.name = wanted.name or model.output_names[0]
+        if self.name not in model.output_names:
+            raise ModelError(f"the model has no output {self.name!r}", where=where, mend=_has(model))
+        self.reconstruction = wanted.kind == "reconstruction"
+        self.residuals = wanted.residuals if wanted.residuals in model.output_names else ""
+        size = math.prod(model.output_shapes[self.name])
+        expected = n_inputs if self.reconstruction else 1
+        if size != expected:
+            raise ModelError(
+                f"output {self.name!r} has {size} values, a {wanted.kind} has {expected}",
+                where=where,
+                mend=_has(model),
+            )
+
+    def one(self, outputs: dict[str, Float32Array], x: Float32Array) -> tuple[float, Float32Array | None]:
+        if self.reconstruction:
+            squares = np.square(outputs[self.name].ravel() - x.ravel())
+            return float(squares.mean()), squares
+        squares = outputs[self.residuals].ravel() if self.residuals else None
+        return float(outputs[self.name].flat[0]), squares
+
+    def scores(self, outputs: dict[str, Float32Array], x: Float32Array) -> Float32Array:
+        values = outputs[self.name].reshape(len(x), -1)
+        found: Float32Array = np.square(values - x).mean(axis=1) if self.reconstruction else values[:, 0]
+        return found
+
+
+def _has(model: TfliteModel) -> str:
+    return f"It has {', '.join(f'{n} {model.output_shapes[n]}' for n in model.output_names)}"
+
+
+def _states(manifest: Manifest) -> dict[str, tuple[Float32Array, Float32Array, Float32Array]]:
+    """Typical vector of each state, and the factor and offset that bring it to the overall one."""
+    levels = logarithmic(manifest.feature_names, manifest.feature_units)
+    overall = np.array(manifest.baseline)
+    found = {}
+    for name, state in manifest.states.items():
+        typical = np.array(state.baseline)
+        factor = np.where(levels & (typical > 0), overall / np.where(typical > 0, typical, 1.0), 1.0)
+        offset = np.where(levels, 0.0, overall - typical)
+        found[name] = (typical.astype(np.float32), factor.astype(np.float32), offset.astype(np.float32))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
     return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -1,272 +1,140 @@
-"""Writes a trained dense autoencoder as a `.tflite` file, with nothing but the flatbuffers package.
+"""A compact network that reconstructs what is healthy, and its `.tflite` file.
 
 Input scaling and reconstruction error are part of the graph, so every runtime gives the same score.
-The body may be int8: weights with one scale a layer, while input, output, scaling and residual stay
-float32 (full int8 input and output saturate exactly where an anomaly begins). One scale for each
-output channel would be finer, but tflite-runtime 2.14 reads only the first of them without an
-error, and its scores are then wrong.
+The body may be int8: weights with one scale for each output channel, while input, output, scaling
+and residual stay float32 (full int8 input and output saturate exactly where an anomaly begins).
 
-Table slots and enumeration values are those of the TensorFlow Lite schema, version 3.
+Dense layers are written as convolutions of one point. Of a dense layer with int8 weights
+tflite-runtime 2.14 reads only the first scale, without an error, and its scores are then wrong;
+convolutions it computes right, and ai-edge-litert, with and without XNNPACK, to the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import flatbuffers
 import numpy as np
-import numpy.typing as npt
 
-_FLOAT32, _INT32, _INT8 = 0, 2, 9
-_FULLY_CONNECTED, _MUL, _MEAN, _SUB, _SQUARED_DIFFERENCE = 9, 18, 40, 41, 99
-_FULLY_CONNECTED_OPTIONS, _MUL_OPTIONS, _REDUCER_OPTIONS, _SUB_OPTIONS, _SQUARED_DIFFERENCE_OPTIONS = (
-    8,
-    21,
-    27,
-    28,
-    76,
-)
-_OPTIONS: Final = {
-    _FULLY_CONNECTED: _FULLY_CONNECTED_OPTIONS,
-    _MUL: _MUL_OPTIONS,
-    _MEAN: _REDUCER_OPTIONS,
-    _SUB: _SUB_OPTIONS,
-    _SQUARED_DIFFERENCE: _SQUARED_DIFFERENCE_OPTIONS,
-}
-_RELU: Final = 1
+from pdm_edge.detect.graph import Graph, Op
+from pdm_edge.detect.layers import Array, Conv, Depthwise, Fire, Layer, Upsample, forward, hybrid, to_int8
 
-FloatMatrix = npt.NDArray[np.float32]
+SMALLEST: Final = 1e-12
+"""What is taken for zero before a logarithm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """A dense layer: ``weights`` of shape ``(n_out, n_in)``, ``bias`` of shape ``(n_out,)``."""
+class Scaling:
+    """``z = (y - mean) * inverse_std``, where y is ln(x) for features marked `logarithmic`, else x.
 
-    weights: FloatMatrix
-    bias: FloatMatrix
-    relu: bool
+    Vibration levels scatter and grow in proportion to themselves: a doubling is a doubling at
+    every level, so it is their logarithm that is compared.
+    """
+
+    mean: Array
+    inverse_std: Array
+    logarithmic: Array  # 1.0 or 0.0 for each feature
+
+    def __call__(self, x: Array) -> Array:
+        levels = np.log(np.maximum(x, np.float32(SMALLEST)))
+        z: Array = (np.where(self.logarithmic > 0, levels, x) - self.mean) * self.inverse_std
+        return z
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Autoencoder:
-    """A trained network: ``z = (x - mean) * inverse_std``, layers, squared residual of z."""
+    """Scaled features, taken as an image of `shape` (height, width, channels), and its layers."""
 
-    mean: FloatMatrix
-    inverse_std: FloatMatrix
+    scaling: Scaling
+    shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
 
-    def squared_residuals(self, x: FloatMatrix) -> FloatMatrix:
+    def squared_residuals(self, x: Array, *, int8: bool = False) -> Array:
         """The same in NumPy, shape ``(n, n_features)``: what the file must agree with."""
-        z = (x - self.mean) * self.inverse_std
-        hidden = z
+        z = self.scaling(x)
+        hidden = z.reshape(-1, *self.shape)
         for layer in self.layers:
-            hidden = hidden @ layer.weights.T + layer.bias
-            if layer.relu:
-                hidden = np.maximum(hidden, 0)
-        residual: FloatMatrix = (z - hidden) ** 2
+            hidden = hybrid(layer, hidden) if int8 else forward(layer, hidden)
+        residual: Array = (z - hidden.reshape(z.shape)) ** 2
         return residual
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tensor:
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    content: bytes = b""
-    scale: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Operator:
-    code: int
-    inputs: tuple[int, ...]
-    output: int
-    relu: bool = False
 
 
 def write_autoencoder(net: Autoencoder, *, quantize: bool) -> bytes:
     """The network as a `.tflite` file.
 
     Input ``features`` of shape ``(1, n_features)``; outputs ``score`` (mean squared residual, shape
-    ``(1,)``) and ``squared_residuals`` of shape ``(1, n_features)``, all float32.
+    ``(1,)``) and ``squared_residuals`` of shape ``(1, n_features)``, all float32. The first axis
+    may be resized for batches.
 
     Parameters
     ----------
     quantize
-        Store the weights as int8 with one scale a layer.
+        Store the weights as int8 with one scale for each output channel.
     """
-    graph = _Graph()
-    n_features = net.mean.size
+    graph = Graph()
+    n_features = net.scaling.mean.size
     x = graph.tensor("features", (1, n_features))
-    centred = graph.operator(_SUB, (x, graph.constant("mean", net.mean)), "centred", (1, n_features))
-    z = graph.operator(_MUL, (centred, graph.constant("inverse_std", net.inverse_std)), "z", (1, n_features))
-    hidden = z
+    z = _scaled(graph, net.scaling, x)
+    shape = graph.constant("image_shape", np.array([-1, *net.shape], dtype=np.int32))
+    hidden = graph.operator(Op.RESHAPE, (z, shape), "image", (1, *net.shape))
     for index, layer in enumerate(net.layers):
-        weights = graph.weights(f"weights_{index}", layer.weights, quantize=quantize)
-        bias = graph.constant(f"bias_{index}", layer.bias)
-        hidden = graph.operator(
-            _FULLY_CONNECTED,
-            (hidden, weights, bias),
-            f"hidden_{index}",
-            (1, layer.bias.size),
-            relu=layer.relu,
-        )
-    squares = graph.operator(_SQUARED_DIFFERENCE, (z, hidden), "squared_residuals", (1, n_features))
+        hidden = _add(graph, layer, hidden, f"layer_{index}", quantize)
+    flat = graph.constant("feature_shape", np.array([-1, n_features], dtype=np.int32))
+    rebuilt = graph.operator(Op.RESHAPE, (hidden, flat), "reconstruction", (1, n_features))
+    squares = graph.operator(Op.SQUARED_DIFFERENCE, (z, rebuilt), "squared_residuals", (1, n_features))
     axis = graph.constant("axis", np.array([1], dtype=np.int32))
-    score = graph.operator(_MEAN, (squares, axis), "score", (1,))
-    return graph.finish(inputs=(x,), outputs=(score, squares))
+    score = graph.operator(Op.MEAN, (squares, axis), "score", (1,))
+    return graph.finish(inputs=(x,), outputs=(score, squares), description="pdm-edge autoencoder")
 
 
-def quantized(net: Autoencoder) -> Autoencoder:
-    """The network with the weights that int8 storage gives it, back in float32."""
-    layers = []
-    for layer in net.layers:
-        values, scale = _to_int8(layer.weights)
-        layers.append(Layer(values.astype(np.float32) * np.float32(scale), layer.bias, layer.relu))
-    return Autoencoder(net.mean, net.inverse_std, tuple(layers))
+def _scaled(graph: Graph, scaling: Scaling, x: int) -> int:
+    """Levels and plain values side by side: each is multiplied by zero where it is not wanted."""
+    shape = graph.shape(x)
+    marked = scaling.logarithmic > 0
 
-
-def _to_int8(weights: FloatMatrix) -> tuple[npt.NDArray[np.int8], float]:
-    """Symmetric int8 values and their scale."""
-    scale = float(np.abs(weights).max() or 1.0) / 127.0
-    return np.clip(np.rint(weights / scale), -127, 127).astype(np.int8), scale
-
-
-class _Graph:
-    """Collects tensors and operators, then writes them in one go."""
-
-    def __init__(self) -> None:
-        self._tensors: list[_Tensor] = []
-        self._operators: list[_Operator] = []
-
-    def tensor(self, name: str, shape: tuple[int, ...]) -> int:
-        return self._add(_Tensor(name, shape, _FLOAT32))
-
-    def constant(self, name: str, values: npt.NDArray[np.float32] | npt.NDArray[np.int32]) -> int:
-        kind = _INT32 if values.dtype == np.int32 else _FLOAT32
-        stored = values.astype("<i4" if kind == _INT32 else "<f4")
-        return self._add(_Tensor(name, values.shape, kind, stored.tobytes()))
-
-    def weights(self, name: str, values: FloatMatrix, *, quantize: bool) -> int:
-        if not quantize:
-            return self.constant(name, values)
-        stored, scale = _to_int8(values)
-        return self._add(_Tensor(name, values.shape, _INT8, stored.tobytes(), scale))
-
-    def operator(
-        self, code: int, inputs: tuple[int, ...], name: str, shape: tuple[int, ...], *, relu: bool = False
-    ) -> int:
-        output = self.tensor(name, shape)
-        self._operators.append(_Operator(code, inputs, output, relu))
-        return output
-
-    def _add(self, tensor: _Tensor) -> int:
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def finish(self, *, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        builder = flatbuffers.Builder(1024)
-        codes = sorted({operator.code for operator in self._operators})
-        hybrid = any(tensor.kind == _INT8 for tensor in self._tensors)
-        buffers = [_buffer(builder, b"")]
-        tensors = []
-        for tensor in self._tensors:
-            number = 0
-            if tensor.content:
-                number = len(buffers)
-                buffers.append(_buffer(builder, tensor.content))
-            tensors.append(_tensor(builder, tensor, number))
-        operators = [_operator(builder, operator, codes) for operator in self._operators]
-        subgraph = _table(
-            builder,
-            5,
-            [
-                (0, _offsets(builder, tensors)),
-                (1, _ints(builder, inputs)),
-                (2, _ints(builder, outputs)),
-                (3, _offsets(builder, operators)),
-            ],
+    def part(source: int, name: str, wanted: Array) -> int:
+        centred = graph.operator(
+            Op.SUB, (source, graph.constant(f"{name}_mean", scaling.mean * wanted)), f"{name}_centred", shape
         )
-        operator_codes = [_operator_code(builder, code, hybrid) for code in codes]
-        parts = [
-            (1, _offsets(builder, operator_codes)),
-            (2, _offsets(builder, [subgraph])),
-            (3, builder.CreateString("pdm-edge autoencoder")),
-            (4, _offsets(builder, buffers)),
-        ]
-        builder.StartObject(5)
-        builder.PrependUint32Slot(0, 3, 0)
-        for slot, offset in parts:
-            builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-        builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        factor = graph.constant(f"{name}_inverse_std", scaling.inverse_std * wanted)
+        return graph.operator(Op.MUL, (centred, factor), f"{name}_scaled", shape)
+
+    parts = []
+    if marked.any():
+        smallest = graph.constant("smallest", np.full(1, SMALLEST, dtype=np.float32))
+        above = graph.operator(Op.MAXIMUM, (x, smallest), "above_zero", shape)
+        logarithm = graph.operator(Op.LOG, (above,), "logarithm", shape)
+        parts.append(part(logarithm, "levels", marked.astype(np.float32)))
+    if not marked.all():
+        parts.append(part(x, "values", (~marked).astype(np.float32)))
+    return parts[0] if len(parts) == 1 else graph.operator(Op.ADD, (parts[0], parts[1]), "z", shape)
 
 
-def _table(builder: flatbuffers.Builder, n_slots: int, parts: Sequence[tuple[int, int]]) -> int:
-    builder.StartObject(n_slots)
-    for slot, offset in parts:
-        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-    return int(builder.EndObject())
+def _add(graph: Graph, layer: Layer, x: int, name: str, quantize: bool) -> int:
+    n, height, width, channels = graph.shape(x)
+    if isinstance(layer, Upsample):
+        size = (height * layer.factor if height > 1 else 1, width * layer.factor)
+        wanted = graph.constant(f"{name}_size", np.array(size, dtype=np.int32))
+        return graph.operator(Op.RESIZE_NEAREST_NEIGHBOR, (x, wanted), name, (n, *size, channels))
+    if isinstance(layer, Fire):
+        inner = _add(graph, layer.squeeze, x, f"{name}_squeeze", quantize)
+        point = _add(graph, layer.expand_point, inner, f"{name}_point", quantize)
+        wide = _add(graph, layer.expand_wide, inner, f"{name}_wide", quantize)
+        shape = graph.shape(point)
+        total = (*shape[:3], shape[3] + graph.shape(wide)[3])
+        return graph.operator(Op.CONCATENATION, (point, wide), name, total, axis=3)
+    return _add_weighted(graph, layer, x, name, quantize)
 
 
-def _offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
-
-
-def _ints(builder: flatbuffers.Builder, values: Sequence[int]) -> int:
-    return int(builder.CreateNumpyVector(np.array(values, dtype="<i4")))
-
-
-def _buffer(builder: flatbuffers.Builder, content: bytes) -> int:
-    if not content:
-        return _table(builder, 1, [])
-    builder.StartVector(1, len(content), 16)  # runtimes map weights as they are: 16-byte alignment
-    builder.head -= len(content)
-    builder.Bytes[builder.head : builder.head + len(content)] = content
-    return _table(builder, 1, [(0, int(builder.EndVector()))])
-
-
-def _tensor(builder: flatbuffers.Builder, tensor: _Tensor, buffer: int) -> int:
-    name = builder.CreateString(tensor.name)
-    shape = _ints(builder, tensor.shape)
-    quantization = None
-    if tensor.scale is not None:
-        scales = builder.CreateNumpyVector(np.array([tensor.scale], dtype="<f4"))
-        zeros = builder.CreateNumpyVector(np.zeros(1, dtype="<i8"))
-        quantization = _table(builder, 7, [(2, scales), (3, zeros)])
-    builder.StartObject(8)
-    builder.PrependUOffsetTRelativeSlot(0, shape, 0)
-    builder.PrependInt8Slot(1, tensor.kind, 0)
-    builder.PrependUint32Slot(2, buffer, 0)
-    builder.PrependUOffsetTRelativeSlot(3, name, 0)
-    if quantization is not None:
-        builder.PrependUOffsetTRelativeSlot(4, quantization, 0)
-    return int(builder.EndObject())
-
-
-def _operator(builder: flatbuffers.Builder, operator: _Operator, codes: Sequence[int]) -> int:
-    builder.StartObject(4)
-    builder.PrependInt8Slot(0, _RELU if operator.relu else 0, 0)
-    options = builder.EndObject()
-    inputs, outputs = _ints(builder, operator.inputs), _ints(builder, (operator.output,))
-    builder.StartObject(5)
-    builder.PrependUint32Slot(0, codes.index(operator.code), 0)
-    builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
-    builder.PrependUOffsetTRelativeSlot(2, outputs, 0)
-    builder.PrependUint8Slot(3, _OPTIONS[operator.code], 0)
-    builder.PrependUOffsetTRelativeSlot(4, options, 0)
-    return int(builder.EndObject())
-
-
-def _operator_code(builder: flatbuffers.Builder, code: int, hybrid: bool) -> int:
-    builder.StartObject(4)
-    builder.PrependInt8Slot(0, code, 0)
-    # Version 3 of a dense layer is the first that takes int8 weights with a float input.
-    builder.PrependInt32Slot(2, 3 if hybrid and code == _FULLY_CONNECTED else 1, 1)
-    builder.PrependInt32Slot(3, code, 0)
-    return int(builder.EndObject())
+def _add_weighted(graph: Graph, layer: Conv | Depthwise, x: int, name: str, quantize: bool) -> int:
+    n, height, width, _ = graph.shape(x)
+    if quantize:
+        stored, scales = to_int8(layer.weights, layer.channel_axis)
+        weights = graph.int8_constant(f"{name}_weights", stored, scales, layer.channel_axis)
+    else:
+        weights = graph.constant(f"{name}_weights", layer.weights)
+    bias = graph.constant(f"{name}_bias", layer.bias)
+    size = (-(-height // layer.stride), -(-width // layer.stride))
+    code = Op.CONV_2D if isinstance(layer, Conv) else Op.DEPTHWISE_CONV_2D
+    shape = (n, *size, layer.bias.size)
+    return graph.operator(code, (x, weights, bias), name, shape, relu=layer.relu, stride=layer.stride)

@@ -24,13 +24,25 @@ FORMAT_VERSION: Final = 1
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Raw score that is normalised to 1.0, and how it was found."""
+    """Raw score that is normalised to 1.0, and how it was found (see `thresholds`)."""
 
     value: float
-    quantile: float
-    held_back_windows: int
-    margin: float
+    method: Literal["conformal", "extreme-value", "capped", "given"]
     derivation: str
+    false_alarms_per_month: float = 0.0
+    alarm_n: int = 3
+    alarm_m: int = 5
+    held_back: int = 0
+    """Positions of M neighbouring windows that it was found from."""
+    tail: tuple[float, ...] = ()
+    """The largest of them, so that another rate needs no new data."""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operating state that was learned: windows, and the typical vector in it."""
+
+    windows: int
+    baseline: tuple[float, ...]
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,10 +50,43 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     windows: int
     window_s: float
-    states: tuple[str, ...]
     first_utc_ns: int
     last_utc_ns: int
     seed: int
+    family: str = "dense"
+    left_out: int = 0
+    """Windows not learned from: knocks, and states seen too rarely."""
+    warnings: tuple[str, ...] = ()
+    """What looked doubtful in the data and was overruled by a person."""
+
+
+class ModelInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model is fed with. `features` is the vector of the machine; the others are made of a
+    window of one sensor: `spectrum` (band levels in dB), `spectrogram` (the same in `frames` pieces,
+    one after the other) and `waveform` (the samples, as they are).
+
+    The model gets ``(x - offset) * factor``; leave both empty where the graph scales by itself.
+    """
+
+    kind: Literal["features", "spectrum", "spectrogram", "waveform"] = "features"
+    sensor: str = ""
+    axis: int = 0
+    bands: int = 0
+    low_hz: float = 0.0
+    high_hz: float = 0.0
+    frames: int = 1
+    offset: tuple[float, ...] = ()
+    factor: tuple[float, ...] = ()
+
+
+class ModelOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model gives: a `score`, or a `reconstruction` of its (scaled) input, whose mean
+    squared error is then the score. `name` is that of the output tensor; empty takes the only one."""
+
+    kind: Literal["score", "reconstruction"] = "score"
+    name: str = "score"
+    residuals: str = "squared_residuals"
+    """Output that holds the squared residual of each input, for the explanation; empty if none."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,9 +99,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_id: str
     baseline: tuple[float, ...]
     """Typical value of each feature; stands in for one that is missing."""
-    quantization: Literal["float32", "hybrid-int8"]
+    spread: tuple[float, ...]
+    """Standard deviation of each feature, of ln(value) where it is a level."""
+    quantization: Literal["float32", "hybrid-int8", "int8"]
     threshold: Threshold
     training: Training
+    states: dict[str, State] = {}
+    """Operating states that were learned; none means that any is judged alike."""
+    input: ModelInput = ModelInput()
+    output: ModelOutput = ModelOutput()
     sha256: dict[str, str] = {}
     licence: str = ""
     card: str = ""
@@ -123,11 +174,13 @@ def load_bundle(name: str | Path) -> Bundle:
             where=where,
             mend="Update pdm-edge",
         )
-    if manifest.sha256 != _hashes(manifest, model):
+    if manifest.sha256 != _hashes(raw, model):
         raise ModelError(
             "its hash is wrong: model or manifest were changed or cut short", where=where, mend=mend
         )
-    if manifest.schema.id != manifest.schema_id or len(manifest.baseline) != len(manifest.feature_names):
+    lengths = {len(manifest.baseline), len(manifest.spread), len(manifest.feature_names)}
+    lengths.update(len(state.baseline) for state in manifest.states.values())
+    if manifest.schema.id != manifest.schema_id or len(lengths) != 1:
         raise ModelError("its feature list does not fit its schema id", where=where, mend=mend)
     if not 0 < manifest.threshold.value < float("inf"):
         raise ModelError(f"its threshold is {manifest.threshold.value!r}", where=where, mend=mend)
@@ -142,7 +195,8 @@ def write_bundle(path: Path, model: bytes, manifest: Manifest) -> None:
     ModelError
         If it cannot be written.
     """
-    complete = msgspec.structs.replace(manifest, sha256=_hashes(manifest, model))
+    plain = msgspec.json.encode(manifest)
+    complete = msgspec.structs.replace(manifest, sha256=_hashes(plain, model))
     new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,13 +217,16 @@ def write_bundle(path: Path, model: bytes, manifest: Manifest) -> None:
         raise ModelError(f"cannot be written: {error}", where=str(path)) from error
 
 
-def _hashes(manifest: Manifest, model: bytes) -> dict[str, str]:
-    """SHA-256 of the model, and of the manifest without its hashes."""
-    bare = msgspec.json.encode(msgspec.structs.replace(manifest, sha256={}))
-    return {
-        MODEL_NAME: hashlib.sha256(model).hexdigest(),
-        MANIFEST_NAME: hashlib.sha256(bare).hexdigest(),
-    }
+def _hashes(manifest: bytes, model: bytes) -> dict[str, str]:
+    """SHA-256 of the model, and of the content of the manifest without its hashes.
+
+    The content, not the text or the fields known here: a manifest stays valid when it is indented
+    differently, and when a later version adds fields with defaults.
+    """
+    content = msgspec.json.decode(manifest)
+    content.pop("sha256", None)
+    plain = msgspec.json.encode(content, order="sorted")
+    return {MODEL_NAME: hashlib.sha256(model).hexdigest(), MANIFEST_NAME: hashlib.sha256(plain).hexdigest()}
 
 
 def _write_synced(file: Path, content: bytes) -> None:

@@ -1,208 +1,260 @@
 """Learning what healthy looks like, on the gateway itself, in NumPy.
 
-The first part of the windows trains, the last part is held back for the threshold: split by time,
-since neighbouring windows are nearly alike and would let the network vouch for itself.
+Threshold and network never see the same windows: the windows are cut into a few blocks of time,
+each scored by a network that learned from the others. Neighbouring windows are nearly alike, so a
+random split would let the network vouch for itself.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pdm_edge._version import __version__
-from pdm_edge.detect.author import Autoencoder, Layer, write_autoencoder
-from pdm_edge.detect.bundle import Manifest, Threshold, Training
+from pdm_edge.detect.author import Autoencoder, write_autoencoder
+from pdm_edge.detect.bundle import Manifest, State, Threshold, Training
+from pdm_edge.detect.layers import Array
 from pdm_edge.detect.runtime import TfliteModel
-from pdm_edge.detect.thresholds import quantile_threshold
+from pdm_edge.detect.scaling import Matrix, fit_scaling, floors, knocks, logarithmic, transformed
+from pdm_edge.detect.thresholds import FoundThreshold, agreeing, find_threshold, tail_of
+from pdm_edge.detect.train import Family, Progress, train
 from pdm_edge.errors import ModelError
-from pdm_edge.records import FeatureSchema, FeatureVector
+from pdm_edge.records import FeatureVector
 
 FEWEST_WINDOWS: Final = 20
-TRAINING_SHARE: Final = 0.7
-QUANTILE: Final = 0.99
-MARGIN: Final = 2.0
-"""Factor on the quantile. Held-back windows directly follow the training windows; later ones
-scatter more. Squared residuals: a factor of 2 is 1.4 in amplitude."""
+FEWEST_IN_STATE: Final = 10
+"""Windows that an operating state needs to be taken as learned."""
 
-_RELATIVE_FLOOR: Final = 0.02
-"""Smallest standard deviation of a feature, relative to its typical size: repeatability of a
-mounted sensor is no better than some percent, whatever a short baseline shows."""
-
-_EPOCHS: Final = 300
-_BATCH: Final = 32
-_RATE: Final = 3e-3
-_DECAY: Final = 1e-4
-_NOISE: Final = 0.1
-
-Matrix = npt.NDArray[np.float32]
-
-
-class Commissioning:
-    """Collects healthy windows of one machine until there are enough to learn from."""
-
-    def __init__(self, schema: FeatureSchema, windows_needed: int) -> None:
-        if windows_needed < FEWEST_WINDOWS:
-            raise ModelError(f"{windows_needed} windows are too few, at least {FEWEST_WINDOWS}")
-        self.schema = schema
-        self.needed = windows_needed
-        self._vectors: list[FeatureVector] = []
-
-    def add(self, vector: FeatureVector) -> bool:
-        """Take a window; False if it is refused, because it is not of good quality.
-
-        Raises
-        ------
-        ModelError
-            If it is of another schema.
-        """
-        if vector.schema.id != self.schema.id:
-            raise ModelError(f"window of schema {vector.schema.id}, collecting {self.schema.id}")
-        if vector.quality.level != "good" or not np.isfinite(vector.values).any():
-            return False
-        self._vectors.append(vector)
-        return True
-
-    @property
-    def collected(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def complete(self) -> bool:
-        return self.collected >= self.needed
-
-    def finish(self, *, name: str, seed: int = 1, quantize: bool = True) -> tuple[bytes, Manifest]:
-        """Train on what was collected; see `commission`."""
-        return commission(self._vectors, name=name, seed=seed, quantize=quantize)
+BLOCKS: Final = 3
+FALSE_ALARMS_PER_MONTH: Final = 1.0
 
 
 def commission(
-    vectors: list[FeatureVector], *, name: str, seed: int = 1, quantize: bool = True
+    vectors: Sequence[FeatureVector],
+    *,
+    name: str,
+    seed: int = 1,
+    quantize: bool = True,
+    family: Family = "dense",
+    false_alarms_per_month: float = FALSE_ALARMS_PER_MONTH,
+    alarm_n: int = 3,
+    alarm_m: int = 5,
+    warnings: tuple[str, ...] = (),
+    progress: Progress | None = None,
 ) -> tuple[bytes, Manifest]:
     """A model and its manifest from healthy windows, in the order in which they were taken.
+
+    Parameters
+    ----------
+    false_alarms_per_month, alarm_n, alarm_m
+        The threshold is set so that healthy windows raise an alarm (N of M) at most this often.
+    warnings
+        What looked doubtful and was overruled; kept in the manifest.
+    progress
+        Called with the share that is done, 0 to 1.
 
     Raises
     ------
     ModelError
-        If there are too few windows, or a feature was never seen.
+        If there are too few windows, or training fails.
     """
-    if len(vectors) < FEWEST_WINDOWS:
-        raise ModelError(f"{len(vectors)} windows are too few", mend=f"At least {FEWEST_WINDOWS} are needed")
-    schema = vectors[0].schema
-    x = np.stack([vector.values for vector in vectors])
-    # A feature that does not exist for this machine (a line beyond the spectrum) is NaN in all
-    # windows; it is learned as constant zero and can never carry a score.
-    typical = np.array([_median(column) for column in x.T], dtype=np.float32)
-    x = np.where(np.isfinite(x), x, typical)
-    n_train = round(len(x) * TRAINING_SHARE)
-    net = train_autoencoder(x[:n_train], seed=seed)
-    model = write_autoencoder(net, quantize=quantize)
-    runner = TfliteModel(model)
-    held_back = np.array([float(runner.run(row[None, :])["score"][0]) for row in x[n_train:]])
-    if not np.isfinite(held_back).all():
-        raise ModelError("training did not converge: scores are not finite")
-    value, derivation = quantile_threshold(held_back, QUANTILE, MARGIN)
+    kept, states = _learnable(vectors)
+    names, units = kept[0].schema.names, kept[0].schema.units
+    levels = logarithmic(names, units)
+    x = _filled(np.stack([vector.values for vector in kept]))
+    y = transformed(x, levels)
+    smallest = floors(names, units, np.median(y, axis=0))
+    quiet = ~knocks(y, smallest, levels)
+    y, x, kept = y[quiet], x[quiet], [v for v, q in zip(kept, quiet, strict=True) if q]
+    if len(kept) < FEWEST_WINDOWS:
+        raise ModelError(f"only {len(kept)} windows are left without knocks", mend="Collect more")
+    overall = np.median(y, axis=0)
+    of_state = _centres(y, kept, states)
+    y = y - np.stack([of_state[vector.state] for vector in kept]) + overall
+    x = _back(y, levels)
+    jobs = _Progress(progress, BLOCKS + 1)
+    held_back = _held_back(x, y, smallest, levels, seed, family, quantize, alarm_n, alarm_m, jobs)
+    scaling = fit_scaling(y, smallest, levels)
+    net = train(x, scaling, family=family, seed=seed, progress=jobs.next())
+    found = find_threshold(
+        held_back, window_s=kept[0].window_s, per_month=false_alarms_per_month, n=alarm_n, m=alarm_m
+    )
     manifest = Manifest(
         name=name,
         created_by=f"pdm-edge {__version__}",
-        feature_names=schema.names,
-        feature_units=schema.units,
-        schema_id=schema.id,
-        baseline=tuple(float(v) for v in typical),
+        feature_names=names,
+        feature_units=units,
+        schema_id=kept[0].schema.id,
+        baseline=_plain(_back(overall[None], levels)[0]),
+        spread=_plain(1.0 / scaling.inverse_std.astype(np.float64)),
         quantization="hybrid-int8" if quantize else "float32",
-        threshold=Threshold(
-            value=max(value, float(np.finfo(np.float32).tiny)),
-            quantile=QUANTILE,
-            held_back_windows=len(held_back),
-            margin=MARGIN,
-            derivation=derivation,
-        ),
+        threshold=as_threshold(found, held_back, false_alarms_per_month, alarm_n, alarm_m),
         training=Training(
-            windows=n_train,
-            window_s=vectors[0].window_s,
-            states=tuple(sorted({vector.state for vector in vectors})),
-            first_utc_ns=vectors[0].stamp.utc_ns,
-            last_utc_ns=vectors[-1].stamp.utc_ns,
+            windows=len(kept),
+            window_s=kept[0].window_s,
+            first_utc_ns=kept[0].stamp.utc_ns,
+            last_utc_ns=kept[-1].stamp.utc_ns,
             seed=seed,
+            family=family,
+            left_out=len(vectors) - len(kept),
+            warnings=warnings,
         ),
+        states={
+            state: State(windows=count, baseline=_plain(_back(of_state[state][None], levels)[0]))
+            for state, count in sorted(states.items())
+        },
     )
-    return model, manifest
+    return write_autoencoder(net, quantize=quantize), manifest
 
 
-def train_autoencoder(x: Matrix, *, seed: int) -> Autoencoder:
-    """A dense autoencoder k-h-b-h-k, trained with Adam on noisy input (denoising).
+def as_threshold(
+    found: FoundThreshold, statistics: npt.NDArray[np.float64], per_month: float, n: int, m: int
+) -> Threshold:
+    """What the manifest keeps of a threshold."""
+    return Threshold(
+        value=found.value,
+        method=found.method,
+        derivation=found.derivation,
+        false_alarms_per_month=per_month,
+        alarm_n=n,
+        alarm_m=m,
+        held_back=statistics.size,
+        tail=tail_of(statistics),
+    )
+
+
+def recalibrated(
+    manifest: Manifest, *, false_alarms_per_month: float, scores: npt.NDArray[np.floating] | None = None
+) -> Manifest:
+    """The manifest with a new threshold; the network stays as it is.
 
     Parameters
     ----------
-    x
-        Healthy windows, shape ``(n_windows, n_features)``, without NaN.
+    scores
+        Raw scores (score times the old threshold) of healthy windows, in time order. Without them
+        the old held-back ones are asked again for the new rate.
+
+    Raises
+    ------
+    ModelError
+        If there is nothing to calibrate with.
     """
-    random = np.random.default_rng(seed)
-    mean = x.mean(axis=0, dtype=np.float64)
-    floor = _RELATIVE_FLOOR * np.abs(mean)
-    std = np.maximum(np.maximum(x.std(axis=0, dtype=np.float64), floor), 1e-9)
-    z = ((x - mean) / std).astype(np.float32)
-    k = x.shape[1]
-    hidden = max(4, k // 2)
-    sizes = [k, hidden, max(2, k // 8), hidden, k]
-    weights = [
-        (random.standard_normal((b, a)) * np.sqrt(1.0 / a)).astype(np.float32)
-        for a, b in itertools.pairwise(sizes)
-    ]
-    biases = [np.zeros(b, dtype=np.float32) for b in sizes[1:]]
-    _adam(z, weights, biases, random)
-    last = len(weights) - 1
-    layers = tuple(
-        Layer(w, b, relu=index not in (1, last))
-        for index, (w, b) in enumerate(zip(weights, biases, strict=True))
+    old = manifest.threshold
+    n, m, window_s = old.alarm_n, old.alarm_m, manifest.training.window_s
+    if scores is None:
+        if not old.tail:
+            raise ModelError("the model kept no held-back scores", mend="Give healthy windows to score")
+        found = find_threshold(
+            old.tail, window_s=window_s, per_month=false_alarms_per_month, n=n, m=m, total=old.held_back
+        )
+        new = msgspec.structs.replace(
+            old,
+            value=found.value,
+            method=found.method,
+            derivation=found.derivation,
+            false_alarms_per_month=false_alarms_per_month,
+        )
+        return msgspec.structs.replace(manifest, threshold=new)
+    if len(scores) < FEWEST_WINDOWS or not np.isfinite(scores).all():
+        raise ModelError(
+            f"{len(scores)} scores do not calibrate", mend=f"At least {FEWEST_WINDOWS} are needed"
+        )
+    statistics = agreeing(scores, n, m)
+    found = find_threshold(statistics, window_s=window_s, per_month=false_alarms_per_month, n=n, m=m)
+    return msgspec.structs.replace(
+        manifest, threshold=as_threshold(found, statistics, false_alarms_per_month, n, m)
     )
-    return Autoencoder(mean.astype(np.float32), (1.0 / std).astype(np.float32), layers)
 
 
-def _adam(z: Matrix, weights: list[Matrix], biases: list[Matrix], random: np.random.Generator) -> None:
-    """Train in place (Kingma and Ba 2015, with decoupled weight decay)."""
-    parameters = [*weights, *biases]
-    first = [np.zeros_like(p) for p in parameters]
-    second = [np.zeros_like(p) for p in parameters]
-    step = 0
-    for _ in range(_EPOCHS):
-        order = random.permutation(len(z))
-        for start in range(0, len(z), _BATCH):
-            step += 1
-            batch = z[order[start : start + _BATCH]]
-            noisy = batch + _NOISE * random.standard_normal(batch.shape).astype(np.float32)
-            gradients = _gradients(noisy, batch, weights, biases)
-            rate = _RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
-                m += 0.1 * (g - m)
-                v += 0.001 * (g * g - v)
-                p -= rate * m / (np.sqrt(v) + 1e-8)
-            for w in weights:
-                w *= 1 - _DECAY
+def raw_scores(net: Autoencoder, x: Array, *, quantize: bool) -> npt.NDArray[np.float64]:
+    """Scores of rows as the file gives them, by the runtime that is here."""
+    model = TfliteModel(write_autoencoder(net, quantize=quantize))
+    return np.array([float(model.run(row[None, :])["score"][0]) for row in x])
 
 
-def _gradients(x: Matrix, target: Matrix, weights: list[Matrix], biases: list[Matrix]) -> list[Matrix]:
-    """Of the mean squared error; the code layer and the last one are linear."""
-    last = len(weights) - 1
-    inputs, outputs = [x], []
-    for index, (w, b) in enumerate(zip(weights, biases, strict=True)):
-        y = inputs[-1] @ w.T + b
-        outputs.append(y)
-        inputs.append(y if index in (1, last) else np.maximum(y, 0))
-    delta = 2.0 * (inputs[-1] - target) / x.shape[0]
-    of_weights: list[Matrix] = []
-    of_biases: list[Matrix] = []
-    for index in range(last, -1, -1):
-        if index not in (1, last):
-            delta = delta * (outputs[index] > 0)
-        of_weights.insert(0, (delta.T @ inputs[index]).astype(np.float32))
-        of_biases.insert(0, delta.sum(axis=0).astype(np.float32))
-        delta = delta @ weights[index]
-    return [*of_weights, *of_biases]
+def _held_back(
+    x: Array,
+    y: Matrix,
+    smallest: npt.NDArray[np.float64],
+    levels: npt.NDArray[np.bool_],
+    seed: int,
+    family: Family,
+    quantize: bool,
+    alarm_n: int,
+    alarm_m: int,
+    jobs: _Progress,
+) -> npt.NDArray[np.float64]:
+    """The alarm statistic of each block of time, scored by a network that learned the other blocks."""
+    edges = np.linspace(0, len(x), BLOCKS + 1).round().astype(int)
+    found = []
+    for first, last in itertools.pairwise(edges):
+        others = np.r_[0:first, last : len(x)]
+        scaling = fit_scaling(y[others], smallest, levels)
+        net = train(x[others], scaling, family=family, seed=seed, progress=jobs.next())
+        scores = raw_scores(net, x[first:last], quantize=quantize)
+        if not np.isfinite(scores).all():
+            raise ModelError("training did not converge: scores are not finite")
+        found.append(agreeing(scores, alarm_n, alarm_m))
+    return np.concatenate(found)
 
 
-def _median(column: npt.NDArray[np.float32]) -> float:
-    seen = column[np.isfinite(column)]
-    return float(np.median(seen)) if seen.size else 0.0
+def _learnable(vectors: Sequence[FeatureVector]) -> tuple[list[FeatureVector], Counter[str]]:
+    """Windows of states that were seen often enough, and how many of each."""
+    states = Counter(vector.state for vector in vectors)
+    often = Counter({state: n for state, n in states.items() if n >= FEWEST_IN_STATE})
+    kept = [vector for vector in vectors if vector.state in often]
+    if len(kept) < FEWEST_WINDOWS:
+        seen = f"{len(vectors)} windows" + (f" in {len(states)} operating states" if len(states) > 1 else "")
+        raise ModelError(
+            f"{seen} are too few",
+            mend=f"At least {FEWEST_WINDOWS} are needed, {FEWEST_IN_STATE} of each operating state",
+        )
+    return kept, often
+
+
+def _filled(x: Array) -> Array:
+    """With the typical value where one is missing. A feature that does not exist for this machine (a
+    line beyond the spectrum) is missing always; it becomes a constant and can never carry a score."""
+    typical = np.zeros(x.shape[1], dtype=np.float32)
+    for index, column in enumerate(x.T):
+        seen = column[np.isfinite(column)]
+        typical[index] = np.median(seen) if seen.size else 0.0
+    filled: Array = np.where(np.isfinite(x), x, typical)
+    return filled
+
+
+def _centres(y: Matrix, kept: list[FeatureVector], states: Counter[str]) -> dict[str, Matrix]:
+    of_window = np.array([vector.state for vector in kept])
+    return {state: np.median(y[of_window == state], axis=0) for state in states if (of_window == state).any()}
+
+
+def _back(y: Matrix, levels: npt.NDArray[np.bool_]) -> Array:
+    """Transformed features as the plain values that the model takes."""
+    x = y.copy()
+    x[:, levels] = np.exp(x[:, levels])
+    plain: Array = x.astype(np.float32)
+    return plain
+
+
+def _plain(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+class _Progress:
+    """Several jobs of equal length as one."""
+
+    def __init__(self, report: Progress | None, jobs: int) -> None:
+        self._report = report
+        self._jobs = jobs
+        self._done = -1
+
+    def next(self) -> Progress | None:
+        self._done += 1
+        done, report = self._done, self._report
+        return None if report is None else lambda share: report((done + share) / self._jobs)

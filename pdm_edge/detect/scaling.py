@@ -1,0 +1,90 @@
+"""How features are compared: levels by their logarithm, and never finer than a sensor repeats.
+
+The floor is what a short baseline cannot show: a mounted sensor, read again after a week, does not
+repeat to a percent, however quiet the first hour was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pdm_edge.detect.author import SMALLEST, Scaling
+
+LEVEL_UNITS: Final = ("g", "m_s2", "mm_s", "um", "mv")
+LEVEL_NAMES: Final = ("crest_factor", "kurtosis")
+
+LEVEL_FLOOR: Final = 0.1
+"""Smallest standard deviation of ln(level): 0.9 dB."""
+DECIBEL_FLOOR: Final = 1.0
+SKEWNESS_FLOOR: Final = 0.1
+RELATIVE_FLOOR: Final = 0.005
+"""Of the size of any other quantity."""
+
+TRANSIENT_SIGMAS: Final = 8.0
+"""Robust deviations of a level from which a window that stands alone is a knock, not a state."""
+
+Matrix = npt.NDArray[np.float64]
+
+
+def is_level(name: str, unit: str) -> bool:
+    """Whether a feature is a level, which is never negative and compared in proportion."""
+    return (unit in LEVEL_UNITS and not name.endswith("skewness")) or name.endswith(LEVEL_NAMES)
+
+
+def logarithmic(names: Sequence[str], units: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return np.array([is_level(n, u) for n, u in zip(names, units, strict=True)])
+
+
+def transformed(x: npt.NDArray[np.floating], levels: npt.NDArray[np.bool_]) -> Matrix:
+    """ln of the levels, the rest as it is; shape of `x`, float64."""
+    y = np.array(x, dtype=np.float64)
+    y[..., levels] = np.log(np.maximum(y[..., levels], SMALLEST))
+    return y
+
+
+def floors(
+    names: Sequence[str], units: Sequence[str], centre: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Smallest standard deviation of each transformed feature."""
+    found = []
+    for name, unit, value in zip(names, units, centre, strict=True):
+        if is_level(name, unit):
+            found.append(LEVEL_FLOOR)
+        elif unit == "db":
+            found.append(DECIBEL_FLOOR)
+        elif name.endswith("skewness"):
+            found.append(SKEWNESS_FLOOR)
+        else:
+            found.append(max(RELATIVE_FLOOR * abs(float(value)), 1e-9))
+    return np.array(found)
+
+
+def fit_scaling(y: Matrix, smallest: npt.NDArray[np.float64], levels: npt.NDArray[np.bool_]) -> Scaling:
+    """Scaling of transformed healthy windows `y`, shape ``(n_windows, n_features)``."""
+    spread = np.maximum(y.std(axis=0), smallest)
+    return Scaling(
+        np.median(y, axis=0).astype(np.float32),
+        (1.0 / spread).astype(np.float32),
+        levels.astype(np.float32),
+    )
+
+
+def knocks(
+    y: Matrix, smallest: npt.NDArray[np.float64], levels: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Windows with a level far out while their neighbours are not: a knock beside the machine.
+
+    Fewer than 3 in any 5 neighbours; more of them together are a state of the machine.
+    """
+    if not levels.any():
+        return np.zeros(len(y), dtype=np.bool_)
+    centre = np.median(y, axis=0)
+    spread = np.maximum(1.4826 * np.median(np.abs(y - centre), axis=0), smallest)
+    far = (np.abs(y - centre) / spread)[:, levels].max(axis=1) >= TRANSIENT_SIGMAS
+    together = np.convolve(far, np.ones(5), mode="same")
+    alone: npt.NDArray[np.bool_] = far & (together < 3)
+    return alone
