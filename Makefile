@@ -31,3 +31,8 @@ $(VENV)/.ready: pyproject.toml tools/make_venv.py
 $(VENV)/.ready-dev: pyproject.toml tools/make_venv.py
 	$(PYTHON) tools/make_venv.py $(VENV) dev
 	@touch $(VENV)/.ready $@
+
+# The sensor firmware on an emulated Cortex-M3, read by pdm-edge.
+.PHONY: firmware-demo firmware-size
+firmware-demo: $(VENV)/.ready
+	$(BIN)/python tools/firmware_demo.py --for 20

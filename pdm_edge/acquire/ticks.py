@@ -20,6 +20,7 @@ _WRAP: Final = 1 << 32
 _SLOT_NS: Final = 500_000_000
 _SLOTS: Final = 128
 _FIT_FROM_NS: Final = 2_000_000_000
+_DRIFT_FROM_NS: Final = 30_000_000_000
 _LARGEST_DRIFT: Final = 0.05  # an RC oscillator out of its limits; beyond it is no clock
 _RESTART_NS: Final = 1_000_000_000
 
@@ -49,8 +50,10 @@ class TickClock:
 
     @property
     def drift_ppm(self) -> float | None:
-        """By how much the device's clock is slow (above zero) or fast, None until it is known."""
-        return self._slope * 1e6 if self._fitted else None
+        """By how much the device's clock is slow (above zero) or fast, None until it is well known."""
+        if not self._fitted or self._slots[-1][0] - self._slots[0][0] < _DRIFT_FROM_NS:
+            return None
+        return self._slope * 1e6
 
     def stamp(self, tick: int, arrival: Stamp) -> Stamp:
         """The gateway's time of `tick`, which arrived with a frame at `arrival`."""

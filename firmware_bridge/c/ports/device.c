@@ -6,6 +6,7 @@
 static const uint32_t rates_hz[] = {25600u, 12800u, 6400u};
 static const float ranges_g[] = {16.0f, 8.0f, 4.0f};
 enum { N_RATES = 3, N_RANGES = 3, LONGEST_BURST = 1000000 };
+enum { MOST_AT_ONCE = 64 }; /* samples a step: what was late goes out before more is made */
 
 /* --- out: frames are encoded into a queue; what finds no room is dropped and counted --- */
 
@@ -157,8 +158,9 @@ static bool is_over(uint32_t tick, uint32_t end)
 void device_step(device_t *device, uint32_t tick)
 {
     const uint32_t rate_hz = rates_hz[device->rate];
+    uint32_t left = MOST_AT_ONCE;
 
-    while ((device->streaming || device->burst_left != 0u) && is_over(tick, device->due)) {
+    while (left-- != 0u && (device->streaming || device->burst_left != 0u) && is_over(tick, device->due)) {
         take_sample(device);
         device->due += device->tick_hz / rate_hz;
         device->due_fraction += device->tick_hz % rate_hz;

@@ -7,7 +7,7 @@
 
 #include "../pdm_wire.h"
 
-enum { DEVICE_AXES = 3, DEVICE_BLOCK = 256, DEVICE_QUEUE = 8192 };
+enum { DEVICE_AXES = 3, DEVICE_BLOCK = 256, DEVICE_QUEUE = 16384 };
 
 typedef struct {
     pdm_link_t link;
