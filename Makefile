@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	$(PYTHON) tools/test_packages.py
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 	$(PYTHON) tools/test_second_runtime.py
 
 lint: $(VENV)/.ready-dev
