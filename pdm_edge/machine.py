@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pdm_edge.acquire.windows import Windower
-from pdm_edge.advise import AlarmCycle, advisory
+from pdm_edge.advise import AlarmCycle, advisory, finding
 from pdm_edge.assess import assess
 from pdm_edge.config import MachineConfig, SensorConfig
 from pdm_edge.detect.anomaly import AnomalyDetector
@@ -48,7 +48,10 @@ _STANDARD_BANDS = {("10", "1000"), ("2", "1000")}
 
 @dataclass(frozen=True, slots=True)
 class MachineStatus:
-    """What a person or a PLC reads of a machine."""
+    """What a person or a PLC reads of a machine.
+
+    ``finding`` is what stands out in the latest window, empty unless the state is alert or alarm.
+    """
 
     machine: str
     state: AlarmState
@@ -60,6 +63,7 @@ class MachineStatus:
     learned: int
     to_learn: int
     note: str
+    finding: str = ""
 
 
 class Machine:
@@ -138,6 +142,8 @@ class Machine:
     @property
     def status(self) -> MachineStatus:
         learning = self._commissioning
+        score = None if math.isnan(self._score) else self._score
+        stands_out = self._alarm.state in ("alert", "alarm")
         return MachineStatus(
             machine=self.id,
             state=self._alarm.state,
@@ -149,6 +155,7 @@ class Machine:
             learned=learning.collected if learning else 0,
             to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
+            finding=finding(self._health, score) if stands_out else "",
         )
 
     # acquire -> features

@@ -155,6 +155,17 @@ def test_run_for_a_while_ends_with_0_when_nothing_is_wrong(tmp_path: Path) -> No
     assert "pump-1" in told.stderr  # the table is talk; advisories are results
 
 
+def test_a_machine_that_is_not_heard_is_unknown_and_no_success(tmp_path: Path) -> None:
+    text = CONFIG.format(port="/dev/does-not-exist").replace(
+        "window_s = 0.25", "window_s = 0.25\nalarm = { stale_after_s = 1 }"
+    )
+    (tmp_path / "machine.toml").write_text(text)
+    told = run("run", "machine.toml", "--for", "4", cwd=tmp_path)
+    assert told.returncode == 2
+    assert "learning -> unknown: no usable data" in told.stdout
+    assert "could not open port /dev/does-not-exist" in told.stderr
+
+
 def test_what_waits_is_delivered_by_sync_and_stays_if_the_far_end_is_down(tmp_path: Path) -> None:
     sensor = SimulatedSensor(VibrationSimulator(sample_rate_hz=12_800.0, strike_hz=88.4, seed=1))
     sensor.start()

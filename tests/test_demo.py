@@ -28,7 +28,7 @@ def test_the_demo_learns_alarms_loses_the_link_and_loses_nothing(tmp_path: Path)
     ]
     places = [done.stdout.index(part) for part in story]
     assert places[:3] == sorted(places[:3])
-    assert "outer race line (BPFO) at drive-end" in done.stdout
+    assert "At the end: outer race line (BPFO) at drive-end" in done.stdout
     numbers = {
         name.strip(): int(value.replace(",", ""))
         for name, value in re.findall(r"│ ([a-z (),:]+?) +│ +([\d,]+) │", done.stdout)

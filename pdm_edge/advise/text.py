@@ -53,10 +53,11 @@ def _words(
         if previous == "unknown":
             return "data are back and look as learned", "Nothing to do"
         return "back within what was learned", "Find out what changed before calling it repaired"
-    return _finding(health, score), f"{_check(health)}. {_URGENCY[new]}"
+    return finding(health, score), f"{_check(health)}. {_URGENCY[new]}"
 
 
-def _finding(health: Health | None, score: float | None) -> str:
+def finding(health: Health | None, score: float | None) -> str:
+    """What stands out in the latest window, strongest evidence of a part first."""
     parts = []
     line = _line(health)
     if line:

@@ -256,6 +256,8 @@ def _finish(plant: _Plant, console: Console) -> list[str]:
     lost = buffer.last_seq - arrived - buffer.rows
     lost_samples = status.counters.get("lost samples", 0)
     sent = plant.receiver.bytes_received
+    console.print()
+    console.print(Text(f"At the end: {status.machines[0].finding}"), soft_wrap=not console.is_terminal)
     table = Table(title="What happened", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")

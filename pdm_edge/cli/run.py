@@ -25,7 +25,7 @@ def run(config: Path, for_s: float | None, as_json: bool) -> None:
     """Monitor the machines of CONFIG until Ctrl-C, SIGTERM or --for.
 
     Advisories go to stdout; a live table goes to stderr if that is a terminal. Ends with exit
-    status 1 if a machine is in alert or alarm, else 0.
+    status 1 if a machine is in alert or alarm, 2 if the condition of one is unknown, else 0.
     """
     from pdm_edge.monitor import Monitor
 
@@ -58,4 +58,5 @@ def run(config: Path, for_s: float | None, as_json: bool) -> None:
         for name, count in sorted(status.counters.items()):
             if count:
                 console.print(f"  {name}: {count}", highlight=False, markup=False)
-    sys.exit(1 if any(m.state in ("alert", "alarm") for m in status.machines) else 0)
+    states = {machine.state for machine in status.machines}
+    sys.exit(1 if states & {"alert", "alarm"} else 2 if "unknown" in states else 0)

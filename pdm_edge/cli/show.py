@@ -62,7 +62,7 @@ def machine_table(machines: tuple[MachineStatus, ...]) -> Table:
         table.add_column(heading, justify="right" if heading in ("windows", "score") else "left")
     for m in machines:
         state = f"[{STYLES[m.state]}]{m.state}[/]"
-        note = m.note or (f"learned {m.learned} of {m.to_learn} windows" if m.to_learn else "")
+        learning = f"learned {m.learned} of {m.to_learn} windows" if m.to_learn else ""
         table.add_row(
             m.machine,
             state,
@@ -71,6 +71,6 @@ def machine_table(machines: tuple[MachineStatus, ...]) -> Table:
             number(m.score),
             number(m.velocity_mm_s),
             m.zone or "-",
-            note,
+            m.note or m.finding or learning,
         )
     return table
