@@ -36,3 +36,7 @@ $(VENV)/.ready-dev: pyproject.toml tools/make_venv.py
 .PHONY: firmware-demo firmware-size
 firmware-demo: $(VENV)/.ready
 	$(BIN)/python tools/firmware_demo.py --for 20
+
+# Code size, stack and instructions of the wire protocol in C.
+firmware-size: $(VENV)/.ready
+	$(BIN)/python tools/firmware_size.py

@@ -59,10 +59,12 @@ def decode(encoded: bytes) -> bytes:
         code = encoded[at]
         out[at] = 0
         at += code
-        if code == 0xFF and at < end:
+        if code == 0xFF:
             cuts.append(at)
     if at > end:
         raise SlicingError("code points behind the end")
+    if cuts[-1] == end:
+        cuts.pop()
     if len(cuts) == 1:
         return bytes(out[1:])
     cuts.append(end)
