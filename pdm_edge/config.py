@@ -18,7 +18,7 @@ import msgspec
 
 from pdm_edge.advise import AlarmSettings
 from pdm_edge.errors import ConfigError, PdmError
-from pdm_edge.features import CATALOGUE, BearingGeometry, velocity_limits_mm_s
+from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
 from pdm_edge.records import check_id
 
 
@@ -38,7 +38,7 @@ class IsoConfig(_Table, frozen=True, kw_only=True):
 
 
 class BearingConfig(_Table, frozen=True, kw_only=True):
-    """A designation from the catalogue, or the geometry itself."""
+    """A designation from the catalogue, a 62xx or 63xx with its number of balls, or the geometry."""
 
     designation: str | None = None
     balls: int | None = None
@@ -48,12 +48,15 @@ class BearingConfig(_Table, frozen=True, kw_only=True):
 
     def geometry(self) -> BearingGeometry:
         sizes = (self.balls, self.ball_diameter_mm, self.pitch_diameter_mm)
+        if self.designation is not None and self.balls is not None and sizes[1:] == (None, None):
+            return CATALOGUE.get(self.designation) or estimated_geometry(self.designation, self.balls)
         if self.designation is not None and sizes == (None, None, None):
             if self.designation not in CATALOGUE:
                 raise ConfigError(
                     f"bearing designation {self.designation!r} is not in the catalogue",
-                    mend=f"Known are {', '.join(sorted(CATALOGUE))}; for others give balls, "
-                    "ball_diameter_mm, pitch_diameter_mm and contact_angle_deg",
+                    mend=f"Known are {', '.join(sorted(CATALOGUE))}; for 62xx and 63xx add the counted "
+                    "number of balls; for others give balls, ball_diameter_mm, pitch_diameter_mm and "
+                    "contact_angle_deg",
                 )
             return CATALOGUE[self.designation]
         if self.designation is not None or None in sizes:

@@ -59,10 +59,3 @@ class BearingGeometry:
             bsf_hz=shaft_hz * self.pitch_diameter_mm / (2 * self.ball_diameter_mm) * (1 - ratio * ratio),
             ftf_hz=ftf_hz,
         )
-
-
-CATALOGUE: Final[dict[str, BearingGeometry]] = {
-    # Case Western Reserve University bearing data centre, drive end and fan end bearing.
-    "6205": BearingGeometry(9, 7.940, 39.040),
-    "6203": BearingGeometry(8, 6.746, 28.499),
-}

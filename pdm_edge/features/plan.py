@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pdm_edge.features.bearing import BearingGeometry
+from pdm_edge.features.iso20816 import standard_band_hz
 from pdm_edge.features.spectrum import PERIODS_NEEDED
 from pdm_edge.records import WaveformUnit
 
@@ -16,10 +17,6 @@ BAND_EDGES_HZ: Final = (10.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0,
 USABLE: Final = 2.56
 """Sample rate over highest usable frequency: what an anti-alias filter leaves, by convention of
 vibration analysers."""
-
-VELOCITY_BAND_HZ: Final = (10.0, 1000.0)
-SLOW_VELOCITY_BAND_HZ: Final = (2.0, 1000.0)
-"""ISO 20816-3 bands; the second below 600 r/min."""
 
 TIME_EXTRAS: Final = ("peak_to_peak", "impulse_factor", "shape_factor", "clearance_factor")
 SPECTRAL_EXTRAS: Final = (
@@ -99,8 +96,7 @@ class FeaturePlan:
 
     def velocity_band_hz(self) -> tuple[tuple[float, float], bool]:
         """The band graded, and whether it is the standard's whole band."""
-        slow = self.shaft_hz is not None and self.shaft_hz < 10.0
-        low_hz, high_hz = SLOW_VELOCITY_BAND_HZ if slow else VELOCITY_BAND_HZ
+        low_hz, high_hz = standard_band_hz(self.shaft_hz)
         true_low, true_high = max(low_hz, self.lowest_hz), min(high_hz, self.usable_hz)
         return (true_low, true_high), (true_low, true_high) == (low_hz, high_hz)
 

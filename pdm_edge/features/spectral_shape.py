@@ -102,9 +102,10 @@ def cepstrum(x: npt.ArrayLike, sample_rate_hz: float) -> tuple[npt.NDArray[np.fl
     check_rate_hz(sample_rate_hz)
     n_samples = samples.shape[-1]
     window = hann(n_samples).astype(samples.dtype)
-    tapered = (samples - samples.mean(axis=-1, keepdims=True)) * window
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
-    magnitude = np.abs(scipy.fft.rfft(tapered, n=n_fft))
+    with np.errstate(invalid="ignore", over="ignore"):
+        tapered = (samples - samples.mean(axis=-1, keepdims=True)) * window
+        magnitude = np.abs(scipy.fft.rfft(tapered, n=n_fft))
     floor = np.maximum(magnitude.max(axis=-1, keepdims=True) * 1e-7, _TINY)
     logarithm = np.log(np.maximum(magnitude, floor))
     value = scipy.fft.irfft(logarithm, n=n_fft)[..., : n_samples // 2]
