@@ -17,6 +17,7 @@ from pdm_edge.errors import PdmError
 __all__ = ["main"]
 
 _COMMANDS = {
+    "analyze": "pdm_edge.cli.analyze",
     "demo": "pdm_edge.cli.demo",
     "ports": "pdm_edge.cli.ports",
     "replay": "pdm_edge.cli.replay",

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from pdm_edge.features.spectrum import check_rate_hz
+from pdm_edge.features.spectrum import PERIODS_NEEDED, check_rate_hz
 from pdm_edge.features.time_domain import FloatArray, as_samples
 
 LEVELS: Final = 7
@@ -143,7 +143,9 @@ def choose_band(
             knocks += 1
             continue
         edges = bank.edges_hz(count)
-        band_hz = (max(float(edges[at]), bank.line_hz * 2), min(float(edges[at + 1]), sample_rate_hz / 2))
+        # A band of the lowest split starts where the window begins to tell anything.
+        lowest_hz = PERIODS_NEEDED * sample_rate_hz / np.asarray(x).shape[-1]
+        band_hz = (max(float(edges[at]), lowest_hz), min(float(edges[at + 1]), sample_rate_hz / 2))
         why = f"most impulsive of {len(candidates)} bands: kurtosis {value:.2g}, {steady:.2g} throughout"
         if knocks:
             why += f"; {knocks} bands with a single knock passed over"

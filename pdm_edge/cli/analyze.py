@@ -1,0 +1,138 @@
+"""pdm-edge analyze: what one recording says, as a vibration analyst would ask it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pdm_edge import features as f
+from pdm_edge.assess.evidence import LINE_LEVEL_DB, LINE_NAMES
+from pdm_edge.cli.analysis import Analysis, analyse, spread
+from pdm_edge.cli.show import json_line
+from pdm_edge.errors import ConfigError
+
+
+@click.command()
+@click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--sample-rate-hz", type=float, help="Where the file does not state it.")
+@click.option("--unit", help="g, m_s2 or mm_s, where the file does not state it.")
+@click.option("--variable", help="Which array of the file; a pattern such as '*DE_time' will do.")
+@click.option("--scale", type=float, default=1.0, help="Factor from the numbers in the file to the unit.")
+@click.option("--window-s", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
+@click.option("--speed-rpm", type=click.FloatRange(min=0, min_open=True), help="Speed of the shaft.")
+@click.option(
+    "--bearing", help="Designation from the catalogue, such as 6205, or a 62xx or 63xx with --balls."
+)
+@click.option("--balls", type=int, help="Counted number of balls, for a bearing not in the catalogue.")
+@click.option(
+    "--ball-mm", type=float, help="Ball diameter; with --balls and --pitch-mm instead of --bearing."
+)
+@click.option("--pitch-mm", type=float, help="Pitch diameter.")
+@click.option("--angle-deg", type=float, default=0.0, help="Contact angle.")
+@click.option("--group", type=click.IntRange(1, 2), help="Machine group of ISO 20816-3.")
+@click.option("--support", type=click.Choice(["rigid", "flexible"]), help="Support of ISO 20816-3.")
+@click.option("--band-hz", type=(float, float), help="Envelope band; chosen by the kurtogram without it.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write spectrum and envelope.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+def analyze(recording: Path, as_json: bool, plot: Path | None, **options: Any) -> None:
+    """Analyse RECORDING (.npz, .csv, .wav, .mat): features, ISO zone, envelope, sensor self-check.
+
+    Ends with exit status 1 if a bearing line stands out or the ISO zone is C or D.
+    """
+    from pdm_edge.acquire.recordings import load_recording
+
+    if (options["group"] is None) != (options["support"] is None):
+        raise click.UsageError("--group and --support belong together; neither is guessed")
+    record = load_recording(
+        recording,
+        sample_rate_hz=options["sample_rate_hz"],
+        unit=options["unit"],
+        variable=options["variable"],
+        scale=options["scale"],
+    )
+    analysis = analyse(record, geometry=_geometry(options), options=options)
+    if as_json:
+        click.echo(json_line(analysis.as_dict()))
+    else:
+        _print(analysis)
+    if plot is not None:
+        from pdm_edge.cli.plot import draw
+
+        draw(analysis, plot)
+        click.echo(f"plot written to {plot}", err=True)
+    graded = analysis.grade is not None and analysis.grade.zone in ("C", "D")
+    sys.exit(1 if graded or any(line.stands_out for line in analysis.lines) else 0)
+
+
+def _geometry(options: dict[str, Any]) -> f.BearingGeometry | None:
+    from pdm_edge.config import BearingConfig
+
+    sizes = (options["ball_mm"], options["pitch_mm"])
+    if options["bearing"] is None and options["balls"] is None and sizes == (None, None):
+        return None
+    try:
+        return BearingConfig(
+            designation=options["bearing"],
+            balls=options["balls"],
+            ball_diameter_mm=sizes[0],
+            pitch_diameter_mm=sizes[1],
+            contact_angle_deg=options["angle_deg"],
+        ).geometry()
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error), where="bearing") from error
+
+
+def _print(analysis: Analysis) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    record = analysis.record
+    console.print(
+        f"{record.path.name}: {len(record.axes)} x {analysis.seconds:.2f} s "
+        f"at {record.sample_rate_hz:g} Hz, {record.unit}; {analysis.windows} windows",
+        markup=False,
+    )
+    speed = "unknown" if analysis.speed_hz is None else f"{analysis.speed_hz:.2f} Hz"
+    console.print(f"speed: {speed} ({analysis.speed_basis.removeprefix('unknown: ')})", markup=False)
+    for doubt in analysis.doubts or ("nothing found",):
+        console.print(f"sensor self-check: {doubt}", markup=False)
+    table = Table("feature", "unit")
+    for heading in ("median", "min", "max"):
+        table.add_column(heading, justify="right")
+    for name, unit, *values in zip(
+        analysis.schema.names, analysis.schema.units, *spread(analysis.features), strict=True
+    ):
+        table.add_row(name, unit, *(f"{value:.4g}" for value in values))
+    console.print(table)
+    if analysis.grade is not None:
+        console.print(f"ISO 20816-3 {analysis.grade}", markup=False)
+    for axis, choice in zip(record.axes, analysis.bands, strict=False):
+        low_hz, high_hz = choice.band_hz
+        console.print(f"envelope band {axis}: {low_hz:.0f}-{high_hz:.0f} Hz, {choice.why}", markup=False)
+    if analysis.lines:
+        console.print(_lines_table(analysis))
+        named = [f"{LINE_NAMES[line.name]} at {line.axis}" for line in analysis.lines if line.stands_out]
+        console.print(f"standing out: {', '.join(named) or 'none'}", markup=False)
+
+
+def _lines_table(analysis: Analysis) -> Table:
+    table = Table("axis", "line", title=f"envelope lines; one counts from {LINE_LEVEL_DB:g} dB")
+    for heading in ("nominal Hz", "found Hz", "g RMS", "level dB", "harmonics", "sides"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in analysis.lines:
+        table.add_row(
+            line.axis,
+            f"{line.name.upper()} [b]<<[/b]" if line.stands_out else line.name.upper(),
+            f"{line.nominal_hz:.2f}",
+            f"{line.found_hz:.2f}",
+            f"{line.amplitude:.4g}",
+            f"{line.level_db:.1f}",
+            " ".join(f"{level:.0f}" for level in line.harmonics_db),
+            str(line.sidebands),
+        )
+    return table
