@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pdm_edge import features as f
 from pdm_edge.assess.evidence import BESIDE_DB, LINE_LEVEL_DB
 from pdm_edge.errors import ConfigError
+from pdm_edge.features.spectrum import check_band_hz
 from pdm_edge.records import FeatureSchema
 
 if TYPE_CHECKING:
@@ -154,6 +155,10 @@ def _band(
     band_hz: tuple[float, float] | None,
 ) -> f.BandChoice:
     if band_hz is not None:
+        try:
+            check_band_hz(*band_hz, rate_hz, len(x))
+        except ValueError as error:
+            raise ConfigError(str(error), where="--band-hz") from error
         return f.BandChoice(band_hz, math.nan, "given")
     narrowest_hz = 0.0
     if geometry is not None and speed_hz is not None:

@@ -116,7 +116,10 @@ def _print(analysis: Analysis) -> None:
         console.print(f"envelope band {axis}: {low_hz:.0f}-{high_hz:.0f} Hz, {choice.why}", markup=False)
     if analysis.lines:
         console.print(_lines_table(analysis))
-        named = [f"{LINE_NAMES[line.name]} at {line.axis}" for line in analysis.lines if line.stands_out]
+        standing = sorted(
+            (line for line in analysis.lines if line.stands_out), key=lambda line: -line.level_db
+        )
+        named = [f"{LINE_NAMES[line.name]} at {line.axis}, {line.level_db:.0f} dB" for line in standing]
         console.print(f"standing out: {', '.join(named) or 'none'}", markup=False)
 
 
