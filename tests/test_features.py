@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -349,3 +350,17 @@ def test_fault_line_of_a_real_bearing_stands_6_db_above_its_floor(
     nominal_hz = getattr(f.CATALOGUE["6205"].frequencies(rpm / 60), f"{line}_hz")
     _, level_db = f.line_amplitudes(amplitude, frequencies_hz[1], nominal_hz)
     assert level_db > 6.0
+
+
+def test_every_feature_and_every_picture_of_the_document_is_there() -> None:
+    folder = Path(__file__).resolve().parents[1] / "docs"
+    text = (folder / "features.md").read_text()
+    extractor = f.FeatureExtractor(plan(extras=tuple(f.EXTRAS), orders=(1,)))
+    for name in extractor.schema.names:
+        base = re.sub(r"_\d+_\d+hz$", "", name.removeprefix("x/"))
+        base = "envelope_bpfo" if base.startswith("envelope_") and base != "envelope_rms" else base
+        assert f"`{base}" in text, name
+    pictures = re.findall(r"\]\((img/[a-z]+\.png)\)", text)
+    assert len(pictures) == 6
+    for picture in pictures:
+        assert (folder / picture).is_file(), picture

@@ -72,6 +72,6 @@ def test_the_public_api_is_a_literal_list_that_holds_what_it_names() -> None:
 
 def test_import_loads_neither_scipy_signal_nor_pymodbus() -> None:
     heavy = ["scipy.signal", "scipy.stats", "scipy.io", "pymodbus", "paho", "ai_edge_litert"]
-    code = f"import pdm_edge, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import pdm_edge, pdm_edge.features, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
