@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# The matrices are small: a second thread of the linear algebra only gets in the way of the other tests.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 pytest_plugins = ["modbus_peers"]
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data"

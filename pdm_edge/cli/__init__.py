@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 
 import click
@@ -53,6 +54,8 @@ def cli(verbose: int) -> None:
 
 def main() -> None:
     """Entry point of ``pdm-edge``: known failures are one line and exit status 2."""
+    # Before NumPy is loaded: on matrices as small as ours a second thread costs more than it brings.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
