@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
 from pdm_edge.errors import ConfigError, PdmError
 from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
@@ -73,7 +74,7 @@ class RegisterConfig(_Table, frozen=True, kw_only=True):
     unit: str
     address: int
     type: str
-    table: Literal["holding", "input"]
+    table: Literal["holding", "input", "coil", "discrete"]
     device: int | None = None
     word_order: Literal["big", "little"] = "big"
     byte_order: Literal["big", "little"] = "big"
@@ -82,6 +83,8 @@ class RegisterConfig(_Table, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     invalid: tuple[int, ...] = ()
+    bit: int | None = None
+    bit_count: int = 1
 
 
 class QuantityConfig(_Table, frozen=True, kw_only=True):
@@ -92,7 +95,11 @@ class QuantityConfig(_Table, frozen=True, kw_only=True):
 
 
 class SensorConfig(_Table, frozen=True, kw_only=True):
-    """A sensor: Modbus if it has registers, else vibration, unless `waveform` is false."""
+    """A sensor: Modbus if it has registers, else vibration, unless `waveform` is false.
+
+    With ``profile``, the registers are those of a known device, or the ones that ``take`` names.
+    ``max_words`` and ``merge_gap`` say how its device likes to be read; see docs/modbus.md.
+    """
 
     id: str
     source: str
@@ -102,6 +109,10 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
     envelope_band_hz: tuple[float, float] | None = None
     poll_s: float = 1.0
     max_age_s: float = 30.0
+    profile: str | None = None
+    take: tuple[str, ...] = ()
+    max_words: int | None = None
+    merge_gap: int | None = None
     register: tuple[RegisterConfig, ...] = ()
     quantity: tuple[QuantityConfig, ...] = ()
 
@@ -217,6 +228,8 @@ def parse_config(text: str, *, where: str = "config", base: str = "") -> Config:
         config = msgspec.structs.replace(config, base=base)
     except msgspec.ValidationError as error:
         raise _explained(error, where) from error
+    machines = tuple(_with_profiles(machine, base, where) for machine in config.machine)
+    config = msgspec.structs.replace(config, machine=machines)
     _check(config, where)
     return config
 
@@ -233,8 +246,36 @@ def parse_machine(raw: Mapping[str, Any], *, where: str) -> MachineConfig:
         machine = msgspec.convert(raw, MachineConfig)
     except msgspec.ValidationError as error:
         raise _explained(error, where) from error
+    machine = _with_profiles(machine, "", where)
     _check_machine(machine, where)
     return machine
+
+
+def _with_profiles(machine: MachineConfig, base: str, where: str) -> MachineConfig:
+    """The machine with the registers of its sensors' profiles in place of their names."""
+    sensors = []
+    for sensor in machine.sensor:
+        with _At(f"{where}: machine {machine.id!r}: sensor {sensor.id!r}"):
+            sensors.append(_with_profile(sensor, base))
+    return msgspec.structs.replace(machine, sensor=tuple(sensors))
+
+
+def _with_profile(sensor: SensorConfig, base: str) -> SensorConfig:
+    if sensor.profile is None:
+        if sensor.take:
+            raise ConfigError("take chooses from a profile", mend='Add profile = "..." or remove take')
+        return sensor
+    profile = load_profile(sensor.profile, beside=base or None)
+    rows = []
+    for register in profile.registers(sensor.id, 0, sensor.take):
+        values = {f: getattr(register, f) for f in RegisterConfig.__struct_fields__ if f != "device"}
+        rows.append(RegisterConfig(**values))
+    return msgspec.structs.replace(
+        sensor,
+        register=(*rows, *sensor.register),
+        max_words=sensor.max_words or profile.max_words,
+        merge_gap=profile.merge_gap if sensor.merge_gap is None else sensor.merge_gap,
+    )
 
 
 def _check(config: Config, where: str) -> None:
@@ -298,10 +339,11 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
         raise ConfigError(
             "a Modbus source without registers reads nothing",
             where=where,
-            mend="Add [[machine.sensor.register]] rows from the register list of the device",
+            mend='Add profile = "..." (see pdm-edge profiles), or [[machine.sensor.register]] rows from the '
+            "register list of the device",
         )
     if sensor.register and not modbus:
-        raise ConfigError("registers belong to a modbus+tcp or modbus+rtu source", where=where)
+        raise ConfigError("registers and profiles belong to a modbus+... source", where=where)
     if sensor.bearing is not None and machine.rated_speed_rpm is None:
         raise ConfigError(
             "bearing lines need the speed", where=where, mend="Give the machine's rated_speed_rpm"

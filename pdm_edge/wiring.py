@@ -5,6 +5,8 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
+from pdm_edge.acquire.modbus import DeviceOptions
+from pdm_edge.acquire.registers import MAX_BLOCK
 from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, SensorConfig
 from pdm_edge.errors import ConfigError
@@ -30,7 +32,7 @@ def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Sourc
         scheme = urlsplit(url).scheme
         if scheme.startswith("modbus"):
             registers = [register for sensor in sensors for register in _registers(sensor)]
-            live.append(open_modbus(url, registers, clock=clock, poll_s=min(s.poll_s for s in sensors)))
+            live.append(open_modbus(url, registers, clock=clock, options=_device_options(sensors)))
         elif scheme == "serial":
             live.append(open_serial(url, _channels(sensors), clock=clock))
         else:
@@ -134,9 +136,30 @@ def _registers(sensor: SensorConfig) -> list[Register]:
                 minimum=row.minimum,
                 maximum=row.maximum,
                 invalid=row.invalid,
+                bit=row.bit,
+                bit_count=row.bit_count,
             )
         )
     return registers
+
+
+def _device_options(sensors: list[SensorConfig]) -> dict[int, DeviceOptions]:
+    """How to poll each device of a line: as often, and in as small reads, as one of its sensors asks."""
+    options: dict[int, DeviceOptions] = {}
+    for sensor in sensors:
+        own = DeviceOptions(
+            poll_s=sensor.poll_s,
+            max_words=sensor.max_words or MAX_BLOCK,
+            merge_gap=sensor.merge_gap or 0,
+        )
+        for device in {register.device for register in _registers(sensor)}:
+            known = options.get(device, own)
+            options[device] = DeviceOptions(
+                poll_s=min(known.poll_s, own.poll_s),
+                max_words=min(known.max_words, own.max_words),
+                merge_gap=min(known.merge_gap, own.merge_gap),
+            )
+    return options
 
 
 def _channels(sensors: list[SensorConfig]) -> dict[int, str]:

@@ -140,11 +140,15 @@ class TcpServer:
         self._folder, self._script = folder, script
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
+        self.arguments: list[str] = []
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            ["node", self._script, str(self.port)], cwd=self._folder, stdout=subprocess.PIPE, text=True
+            ["node", self._script, str(self.port), *self.arguments],
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

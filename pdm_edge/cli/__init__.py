@@ -21,6 +21,7 @@ _COMMANDS = {
     "analyze": "pdm_edge.cli.analyze",
     "demo": "pdm_edge.cli.demo",
     "ports": "pdm_edge.cli.ports",
+    "profiles": "pdm_edge.cli.profiles",
     "replay": "pdm_edge.cli.replay",
     "run": "pdm_edge.cli.run",
     "status": "pdm_edge.cli.store",
