@@ -7,8 +7,6 @@ group, support, unit, baud rate and sample rate are given or the feature that ne
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +16,8 @@ import msgspec
 
 from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
-from pdm_edge.errors import ConfigError, PdmError
+from pdm_edge.config_errors import At, explained, unique
+from pdm_edge.errors import ConfigError
 from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
 from pdm_edge.records import check_id
 
@@ -185,6 +184,13 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
     key_file: str | None = None
 
 
+class ModbusServerConfig(_Table, frozen=True, kw_only=True):
+    """Where a PLC reads the health of the machines; values older than ``stale_after_s`` are withdrawn."""
+
+    url: str
+    stale_after_s: float = 60.0
+
+
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file. `base` is the folder that its relative paths start from."""
 
@@ -192,6 +198,7 @@ class Config(_Table, frozen=True, kw_only=True):
     machine: tuple[MachineConfig, ...]
     store: StoreConfig
     sync: SyncConfig | None = None
+    modbus_server: ModbusServerConfig | None = None
     base: str = ""
 
     def path(self, name: str) -> Path:
@@ -227,7 +234,7 @@ def parse_config(text: str, *, where: str = "config", base: str = "") -> Config:
         config = msgspec.convert(raw, Config)
         config = msgspec.structs.replace(config, base=base)
     except msgspec.ValidationError as error:
-        raise _explained(error, where) from error
+        raise explained(error, where, Config) from error
     machines = tuple(_with_profiles(machine, base, where) for machine in config.machine)
     config = msgspec.structs.replace(config, machine=machines)
     _check(config, where)
@@ -245,7 +252,7 @@ def parse_machine(raw: Mapping[str, Any], *, where: str) -> MachineConfig:
     try:
         machine = msgspec.convert(raw, MachineConfig)
     except msgspec.ValidationError as error:
-        raise _explained(error, where) from error
+        raise explained(error, where, Config) from error
     machine = _with_profiles(machine, "", where)
     _check_machine(machine, where)
     return machine
@@ -255,7 +262,7 @@ def _with_profiles(machine: MachineConfig, base: str, where: str) -> MachineConf
     """The machine with the registers of its sensors' profiles in place of their names."""
     sensors = []
     for sensor in machine.sensor:
-        with _At(f"{where}: machine {machine.id!r}: sensor {sensor.id!r}"):
+        with At(f"{where}: machine {machine.id!r}: sensor {sensor.id!r}"):
             sensors.append(_with_profile(sensor, base))
     return msgspec.structs.replace(machine, sensor=tuple(sensors))
 
@@ -280,12 +287,12 @@ def _with_profile(sensor: SensorConfig, base: str) -> SensorConfig:
 
 def _check(config: Config, where: str) -> None:
     """What types alone cannot say."""
-    with _At(f"{where}: gateway.id"):
+    with At(f"{where}: gateway.id"):
         check_id(config.gateway.id, "gateway")
     if not config.machine:
         raise ConfigError("has no machine", where=where, mend="Add a [[machine]] table")
-    _unique([m.id for m in config.machine], "machine", where)
-    _unique([s.id for m in config.machine for s in m.sensor], "sensor", where)
+    unique([m.id for m in config.machine], "machine", where)
+    unique([s.id for m in config.machine for s in m.sensor], "sensor", where)
     for machine in config.machine:
         _check_machine(machine, f"{where}: machine {machine.id!r}")
     if config.sync is not None and not config.sync.longest_pause_s >= 1:
@@ -298,7 +305,7 @@ def _check(config: Config, where: str) -> None:
 
 
 def _check_machine(machine: MachineConfig, where: str) -> None:
-    with _At(where):
+    with At(where):
         check_id(machine.id, "machine")
     if not machine.sensor:
         raise ConfigError("has no sensor", where=where, mend="Add a [[machine.sensor]] table")
@@ -316,17 +323,17 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             where=where,
             mend="A baseline needs at least 20 windows, a few hundred are better",
         )
-    with _At(f"{where}: alarm"):
+    with At(f"{where}: alarm"):
         machine.alarm.settings()
     if machine.iso20816 is not None:
-        with _At(f"{where}: iso20816"):
+        with At(f"{where}: iso20816"):
             velocity_limits_mm_s(machine.iso20816.group, machine.iso20816.support)
     for sensor in machine.sensor:
         _check_sensor(sensor, machine, f"{where}: sensor {sensor.id!r}")
 
 
 def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> None:
-    with _At(where):
+    with At(where):
         check_id(sensor.id, "sensor")
         for scalar in sensor.scalars:
             check_id(scalar.quantity, "quantity")
@@ -350,51 +357,3 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
         )
     if sensor.bearing is not None and not sensor.is_waveform:
         raise ConfigError("bearing lines need a vibration sensor", where=where)
-
-
-class _At:
-    """Give a ValueError from a check the place in the file that it belongs to."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, PdmError):
-            raise ConfigError(error.what, where=error.where or self._where, mend=error.mend) from error
-        if isinstance(error, ValueError):
-            raise ConfigError(str(error), where=self._where) from error
-
-
-def _unique(ids: list[str], what: str, where: str) -> None:
-    twice = sorted({i for i in ids if ids.count(i) > 1})
-    if twice:
-        raise ConfigError(f"{what} id {twice[0]!r} is used twice", where=where, mend="Give each its own")
-
-
-def _explained(error: msgspec.ValidationError, where: str) -> ConfigError:
-    """Turn msgspec's message into what, where and mend."""
-    what, _, path = str(error).partition(" - at `")
-    place = path.rstrip("`").removeprefix("$.").removeprefix("$")
-    unknown = re.search(r"unknown field `(.+?)`", what)
-    missing = re.search(r"missing required field `(.+?)`", what)
-    here = f"{where}: {place}" if place else where
-    if unknown:
-        near = difflib.get_close_matches(unknown[1], _all_keys(Config), n=1)
-        mend = f"Did you mean {near[0]!r}?" if near else "Remove it, or correct its spelling"
-        return ConfigError(f"unknown key {unknown[1]!r}", where=here, mend=mend)
-    if missing:
-        return ConfigError(f"key {missing[1]!r} is missing", where=here, mend="Add it; it is not guessed")
-    return ConfigError(what[0].lower() + what[1:], where=here)
-
-
-def _all_keys(struct: Any) -> list[str]:
-    keys: list[str] = []
-    for field in msgspec.structs.fields(struct):
-        keys.append(field.name)
-        for part in (field.type, *getattr(field.type, "__args__", ())):
-            if isinstance(part, type) and issubclass(part, msgspec.Struct):
-                keys.extend(_all_keys(part))
-    return keys

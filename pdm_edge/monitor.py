@@ -24,7 +24,7 @@ from pdm_edge.machine import Machine, MachineStatus
 from pdm_edge.ports import Clock, Sink, Source
 from pdm_edge.records import Advisory, Gap, Measurement, Record, Stamp
 from pdm_edge.sync.worker import SyncStatus, SyncWorker
-from pdm_edge.wiring import open_buffer, open_sources, open_sync
+from pdm_edge.wiring import open_buffer, open_server, open_sources, open_sync
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +111,13 @@ class Monitor:
         models = checked.path(checked.store.path).parent / "models"
         machines = [Machine(machine, models=models) for machine in checked.machine]
         live, patient = open_sources(checked, used_clock)
+        server = open_server(checked, machines)
         buffer = open_buffer(checked, used_clock)
         return cls(
             machines,
             live=live,
             patient=patient,
-            sinks=(buffer, *sinks),
+            sinks=(buffer, *([server] if server else []), *sinks),
             sync=open_sync(checked, buffer),
             clock=used_clock,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
@@ -11,6 +12,8 @@ from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, SensorConfig
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock, Source, Uploader
+from pdm_edge.serve import ModbusServer
+from pdm_edge.serve.modbus_server import Watched
 from pdm_edge.store.buffer import Buffer
 from pdm_edge.sync import open_uploader
 from pdm_edge.sync.worker import SyncWorker
@@ -53,6 +56,14 @@ def open_buffer(config: Config, clock: Clock) -> Buffer:
     path = config.path(config.store.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return Buffer(path, gateway=config.gateway.id, max_mb=config.store.max_mb, clock=clock)
+
+
+def open_server(config: Config, machines: Sequence[Watched]) -> ModbusServer | None:
+    """The Modbus server that a PLC reads, None if the configuration names none."""
+    if config.modbus_server is None:
+        return None
+    server = config.modbus_server
+    return ModbusServer(server.url, machines, gateway=config.gateway.id, stale_after_s=server.stale_after_s)
 
 
 def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:

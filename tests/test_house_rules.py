@@ -12,7 +12,7 @@ import pytest
 import pdm_edge
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("acquire", "features", "detect", "assess", "advise", "store", "sync")
+STAGES = ("acquire", "features", "detect", "assess", "advise", "store", "sync", "serve")
 FOUNDATION = {"records", "ports", "errors", "clock", "_version"}
 
 

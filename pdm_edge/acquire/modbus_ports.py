@@ -36,6 +36,8 @@ class SerialPort:
     """A serial device, opened for this process alone."""
 
     def __init__(self, settings: LineSettings) -> None:
+        import termios
+
         import serial
         from serial.rs485 import RS485Settings
 
@@ -49,14 +51,14 @@ class SerialPort:
                 write_timeout=settings.timeout_s,
                 exclusive=True,
             )
-        except ValueError as error:
+        except (ValueError, termios.error) as error:
             raise OSError(f"{settings.path}: {error}") from error
         try:
             if settings.rs485:
                 self._serial.rs485_mode = RS485Settings(
                     delay_before_tx=settings.rts_before_s, delay_before_rx=settings.rts_after_s
                 )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, termios.error) as error:
             self._serial.close()
             raise OSError(f"{settings.path} cannot switch an RS-485 transmitter: {error}") from error
 

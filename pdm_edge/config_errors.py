@@ -1,0 +1,59 @@
+"""How a mistake in a configuration is told: what, where in the file, and the mend."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import msgspec
+
+from pdm_edge.errors import ConfigError, PdmError
+
+
+class At:
+    """Give a ValueError from a check the place in the file that it belongs to."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, PdmError):
+            raise ConfigError(error.what, where=error.where or self._where, mend=error.mend) from error
+        if isinstance(error, ValueError):
+            raise ConfigError(str(error), where=self._where) from error
+
+
+def unique(ids: list[str], what: str, where: str) -> None:
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice:
+        raise ConfigError(f"{what} id {twice[0]!r} is used twice", where=where, mend="Give each its own")
+
+
+def explained(error: msgspec.ValidationError, where: str, root: type[msgspec.Struct]) -> ConfigError:
+    """Turn msgspec's message into what, where and mend."""
+    what, _, path = str(error).partition(" - at `")
+    place = path.rstrip("`").removeprefix("$.").removeprefix("$")
+    unknown = re.search(r"unknown field `(.+?)`", what)
+    missing = re.search(r"missing required field `(.+?)`", what)
+    here = f"{where}: {place}" if place else where
+    if unknown:
+        near = difflib.get_close_matches(unknown[1], _all_keys(root), n=1)
+        mend = f"Did you mean {near[0]!r}?" if near else "Remove it, or correct its spelling"
+        return ConfigError(f"unknown key {unknown[1]!r}", where=here, mend=mend)
+    if missing:
+        return ConfigError(f"key {missing[1]!r} is missing", where=here, mend="Add it; it is not guessed")
+    return ConfigError(what[0].lower() + what[1:], where=here)
+
+
+def _all_keys(struct: Any) -> list[str]:
+    keys: list[str] = []
+    for field in msgspec.structs.fields(struct):
+        keys.append(field.name)
+        for part in (field.type, *getattr(field.type, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                keys.extend(_all_keys(part))
+    return keys
