@@ -86,6 +86,14 @@ class RegisterConfig(_Table, frozen=True, kw_only=True):
     bit_count: int = 1
 
 
+class BurstConfig(_Table, frozen=True, kw_only=True):
+    """Waveforms over Modbus (firmware_bridge/BURST.md): one burst every so often."""
+
+    every_s: float
+    base: int = 4096
+    fifo: bool = False
+
+
 class QuantityConfig(_Table, frozen=True, kw_only=True):
     """A scalar that a serial device or a recording sends along, taken into the machine's vector."""
 
@@ -97,7 +105,8 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
     """A sensor: Modbus if it has registers, else vibration, unless `waveform` is false.
 
     With ``profile``, the registers are those of a known device, or the ones that ``take`` names.
-    ``max_words`` and ``merge_gap`` say how its device likes to be read; see docs/modbus.md.
+    ``max_words`` and ``merge_gap`` say how its device likes to be read; see docs/modbus.md. Nothing
+    is written over Modbus but to the registers that ``writable`` lists.
     """
 
     id: str
@@ -112,12 +121,16 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
     take: tuple[str, ...] = ()
     max_words: int | None = None
     merge_gap: int | None = None
+    burst: BurstConfig | None = None
+    writable: tuple[int, ...] = ()
     register: tuple[RegisterConfig, ...] = ()
     quantity: tuple[QuantityConfig, ...] = ()
 
     @property
     def is_waveform(self) -> bool:
-        return self.waveform if self.waveform is not None else not self.register
+        if self.waveform is not None:
+            return self.waveform
+        return self.burst is not None or not self.register
 
     @property
     def scalars(self) -> tuple[QuantityConfig, ...]:
@@ -342,15 +355,15 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
         if sensor.bearing is not None:
             sensor.bearing.geometry()
     modbus = urlsplit(sensor.source).scheme.startswith("modbus")
-    if modbus and not sensor.register:
+    if modbus and not sensor.register and sensor.burst is None:
         raise ConfigError(
             "a Modbus source without registers reads nothing",
             where=where,
             mend='Add profile = "..." (see pdm-edge profiles), or [[machine.sensor.register]] rows from the '
             "register list of the device",
         )
-    if sensor.register and not modbus:
-        raise ConfigError("registers and profiles belong to a modbus+... source", where=where)
+    if (sensor.register or sensor.burst) and not modbus:
+        raise ConfigError("registers, profiles and bursts belong to a modbus+... source", where=where)
     if sensor.bearing is not None and machine.rated_speed_rpm is None:
         raise ConfigError(
             "bearing lines need the speed", where=where, mend="Give the machine's rated_speed_rpm"

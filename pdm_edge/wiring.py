@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pdm_edge.acquire import Register, open_modbus, open_serial, open_source
+from pdm_edge.acquire.burst import BurstTask
 from pdm_edge.acquire.modbus import DeviceOptions
 from pdm_edge.acquire.registers import MAX_BLOCK
 from pdm_edge.clock import FixedClock
@@ -24,18 +25,23 @@ def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Sourc
 
     Returns the live sources, and the patient ones (recordings that are not played in real time).
     """
-    lines: dict[str, list[SensorConfig]] = {}
-    for machine in config.machine:
-        for sensor in machine.sensor:
-            lines.setdefault(_line(sensor), []).append(sensor)
     live: list[Source] = []
     patient: list[Source] = []
     started_ns = clock.stamp().utc_ns  # recordings keep their own time, all from the same start
-    for url, sensors in lines.items():
+    for url, sensors in lines_of(config).items():
         scheme = urlsplit(url).scheme
         if scheme.startswith("modbus"):
-            registers = [register for sensor in sensors for register in _registers(sensor)]
-            live.append(open_modbus(url, registers, clock=clock, options=_device_options(sensors)))
+            registers = [register for sensor in sensors for register in registers_of(sensor)]
+            live.append(
+                open_modbus(
+                    url,
+                    registers,
+                    clock=clock,
+                    options=device_options(sensors),
+                    bursts=[_burst(sensor, clock) for sensor in sensors if sensor.burst is not None],
+                    writable=[(_device(s), address) for s in sensors for address in s.writable],
+                )
+            )
         elif scheme == "serial":
             live.append(open_serial(url, _channels(sensors), clock=clock))
         else:
@@ -49,6 +55,15 @@ def open_sources(config: Config, clock: Clock) -> tuple[list[Source], list[Sourc
             mend="Add realtime=1 to the recording's source, or replay it alone",
         )
     return live, patient
+
+
+def lines_of(config: Config) -> dict[str, list[SensorConfig]]:
+    """The sensors of each line, by its URL; for Modbus that is the URL without the device."""
+    lines: dict[str, list[SensorConfig]] = {}
+    for machine in config.machine:
+        for sensor in machine.sensor:
+            lines.setdefault(_line(sensor), []).append(sensor)
+    return lines
 
 
 def open_buffer(config: Config, clock: Clock) -> Buffer:
@@ -119,7 +134,7 @@ def _query(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
 
 
-def _registers(sensor: SensorConfig) -> list[Register]:
+def registers_of(sensor: SensorConfig) -> list[Register]:
     """The registers of one sensor; the device id is the register's own, or that of the URL."""
     stated = _query(sensor.source).get("device")
     registers = []
@@ -154,7 +169,27 @@ def _registers(sensor: SensorConfig) -> list[Register]:
     return registers
 
 
-def _device_options(sensors: list[SensorConfig]) -> dict[int, DeviceOptions]:
+def _burst(sensor: SensorConfig, clock: Clock) -> BurstTask:
+    assert sensor.burst is not None
+    how = sensor.burst
+    return BurstTask(
+        sensor.id, _device(sensor), base=how.base, every_s=how.every_s, clock=clock, fifo=how.fifo
+    )
+
+
+def _device(sensor: SensorConfig) -> int:
+    """The device id that the URL of a sensor states."""
+    stated = _query(sensor.source).get("device", "")
+    if not stated.isdigit():
+        raise ConfigError(
+            f"has no device id (got {stated!r})",
+            where=f"sensor {sensor.id!r}",
+            mend="Add ?device=N to the source",
+        )
+    return int(stated)
+
+
+def device_options(sensors: list[SensorConfig]) -> dict[int, DeviceOptions]:
     """How to poll each device of a line: as often, and in as small reads, as one of its sensors asks."""
     options: dict[int, DeviceOptions] = {}
     for sensor in sensors:
@@ -163,7 +198,7 @@ def _device_options(sensors: list[SensorConfig]) -> dict[int, DeviceOptions]:
             max_words=sensor.max_words or MAX_BLOCK,
             merge_gap=sensor.merge_gap or 0,
         )
-        for device in {register.device for register in _registers(sensor)}:
+        for device in {register.device for register in registers_of(sensor)}:
             known = options.get(device, own)
             options[device] = DeviceOptions(
                 poll_s=min(known.poll_s, own.poll_s),

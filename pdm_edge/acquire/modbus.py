@@ -13,10 +13,11 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pdm_edge.acquire.burst import BurstTask
 from pdm_edge.acquire.modbus_line import Line, ModbusLine, NoAnswerError, RefusedError
 from pdm_edge.acquire.modbus_url import line_settings
 from pdm_edge.acquire.registers import MAX_BLOCK, Block, Register, blocks
@@ -90,6 +91,10 @@ class ModbusSource:
         Time between two polls of a device that `options` does not name.
     options
         How to poll a device, by its id.
+    bursts
+        Waveforms to fetch, a step at a time, between the polls.
+    writable
+        Pairs of device id and register address that may be written; nothing else ever is.
     line
         The line to use instead of the one that `url` names.
 
@@ -107,12 +112,22 @@ class ModbusSource:
         clock: Clock,
         poll_s: float = 1.0,
         options: Mapping[int, DeviceOptions] | None = None,
+        bursts: Sequence[BurstTask] = (),
+        writable: Collection[tuple[int, int]] = (),
         line: Line | None = None,
     ) -> None:
-        if not registers:
+        if not registers and not bursts:
             raise ConfigError("no registers to read", where=url, mend="List the registers of the device")
+        for burst in bursts:
+            if (burst.device, burst.command_register) not in writable:
+                raise ConfigError(
+                    f"the burst of {burst.sensor!r} has to write register {burst.command_register}",
+                    where=url,
+                    mend=f"Add writable = [{burst.command_register}] to the sensor, if that is meant",
+                )
         self.name = url.partition("?")[0]
-        self._line: Line = ModbusLine(line_settings(url)) if line is None else line
+        self._line: Line = ModbusLine(line_settings(url), writable=writable) if line is None else line
+        self._bursts = tuple(bursts)
         self._clock = clock
         self._counters: Counter[str] = Counter()
         self._credit_s = _SILENT_CREDIT_S
@@ -131,12 +146,15 @@ class ModbusSource:
 
     def read(self, timeout_s: float) -> Sequence[Measurement]:
         """Poll the device that is due longest; wait at most `timeout_s` if none is."""
-        device = min(self._devices, key=lambda d: d.due_s)
+        tasks: tuple[_Device | BurstTask, ...] = (*self._devices, *self._bursts)
+        device = min(tasks, key=lambda d: d.due_s)
         wait_s = device.due_s - time.monotonic()
         if wait_s > 0:
             time.sleep(min(wait_s, timeout_s))
             if wait_s > timeout_s:
                 return ()
+        if isinstance(device, BurstTask):
+            return device.step(self._line)
         now_s = time.monotonic()
         device.due_s = max(device.due_s + device.options.poll_s, now_s)
         if device.pause_s and not self._may_try(device, now_s):
@@ -145,6 +163,8 @@ class ModbusSource:
 
     def counters(self) -> Mapping[str, int]:
         out = {**self._counters, **self._line.counters}
+        for burst in self._bursts:
+            out.update({f"{burst.sensor} {what}": n for what, n in burst.counters.items()})
         for device in self._devices:
             out.update({f"device {device.id} {what}": n for what, n in device.counters.items()})
         return out

@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from pdm_edge.acquire import modbus_frames as frames
 from pdm_edge.acquire.modbus_ports import Port, open_port
 from pdm_edge.acquire.modbus_url import LineSettings
 from pdm_edge.acquire.registers import Block
+from pdm_edge.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +62,17 @@ class Line(Protocol):
 class ModbusLine:
     """A line by its settings; connects when needed. Used by one thread at a time.
 
+    Nothing is written but to `writable`: pairs of device id and address.
+
     Attributes
     ----------
     counters
         Connections, bytes and frames that were dropped, echoes.
     """
 
-    def __init__(self, settings: LineSettings) -> None:
+    def __init__(self, settings: LineSettings, *, writable: Collection[tuple[int, int]] = ()) -> None:
         self.settings = settings
+        self._writable = frozenset(writable)
         self.counters: Counter[str] = Counter()
         self._port: Port | None = None
         self._transaction = 0
@@ -95,9 +99,20 @@ class ModbusLine:
     def write(self, device: int, address: int, value: int) -> None:
         """Write one holding register; raises as `read` does.
 
-        What may be written is the caller's to check. On a line that echoes, the echo looks like
-        the reply, so it must have been noticed by a read before.
+        On a line that echoes, the echo looks like the reply, so it must have been noticed by a
+        read before.
+
+        Raises
+        ------
+        ConfigError
+            If the register is not one of those that may be written.
         """
+        if (device, address) not in self._writable:
+            raise ConfigError(
+                f"register {address} of device {device} may not be written",
+                where=self.settings.name,
+                mend=f"If it is meant to, add writable = [{address}] to the sensor",
+            )
         self._transact(device, frames.write_request(address, value))
 
     def read_fifo(self, device: int, address: int) -> Sequence[int]:

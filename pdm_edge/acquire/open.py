@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -11,6 +11,7 @@ from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock, Source
 
 if TYPE_CHECKING:
+    from pdm_edge.acquire.burst import BurstTask
     from pdm_edge.acquire.modbus import DeviceOptions
     from pdm_edge.acquire.registers import Register
 
@@ -80,11 +81,15 @@ def open_modbus(
     clock: Clock,
     poll_s: float = 1.0,
     options: Mapping[int, DeviceOptions] | None = None,
+    bursts: Sequence[BurstTask] = (),
+    writable: Collection[tuple[int, int]] = (),
 ) -> Source:
-    """One Modbus line with one or more devices, each with its options; see `open_source`."""
+    """One Modbus line with one or more devices, each with its options; see `ModbusSource`."""
     from pdm_edge.acquire.modbus import ModbusSource
 
-    return ModbusSource(url, registers, clock=clock, poll_s=poll_s, options=options)
+    return ModbusSource(
+        url, registers, clock=clock, poll_s=poll_s, options=options, bursts=bursts, writable=writable
+    )
 
 
 def open_replay(url: str, *, clock: Clock, sensor: str) -> Source:

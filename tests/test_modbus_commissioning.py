@@ -1,0 +1,172 @@
+"""Commissioning: probe finds, recognises and shows what is on a line; size tells what a plan needs."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from modbus_peers import RtuLine, TcpServer
+
+from pdm_edge.acquire.modbus_probe import is_plausible, views
+from pdm_edge.acquire.modbus_url import line_settings
+from pdm_edge.acquire.registers import Block
+from pdm_edge.cli import cli
+from pdm_edge.config import parse_config
+from pdm_edge.errors import ConfigError
+from pdm_edge.sizing import request_s, size_of
+
+# ATR144: device type 473, 85.3 degC. Beside it a float 1480.5 with its words swapped.
+LOW_FIRST = struct.unpack(">HH", struct.pack(">f", 1480.5))[::-1]
+ATR144 = {0: 473, 1000: 853, 1003: 0, **dict(enumerate(LOW_FIRST, start=200))}
+
+
+@pytest.fixture
+def atr144(node_modules: Path) -> Iterator[TcpServer]:
+    server = TcpServer(node_modules, "map.js")
+    server.arguments = [json.dumps({"holding": ATR144, "input": {}})]
+    server.start()
+    yield server
+    server.kill()
+
+
+def probe(*arguments: str) -> tuple[int, list[dict[str, object]], str]:
+    done = CliRunner().invoke(cli, ["probe", "--json", "--pause-ms", "0", *arguments])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.exit_code, [json.loads(line) for line in lines], done.output
+
+
+def test_a_device_is_found_recognised_and_written_down(atr144: TcpServer, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.toml"
+    code, told, _ = probe(atr144.url, "--ids", "5", "--rows", str(rows))
+    assert code == 0
+    assert {"found": 5, "how": "answers", "url": atr144.url} in told
+    matches = [line for line in told if "profile" in line]
+    assert (matches[0]["profile"], matches[0]["sure"]) == ("pixsys-atr144", True)
+    assert matches[0]["values"] == [["temperature", "degc", pytest.approx(85.3)]]
+    text = rows.read_text()
+    assert f"{atr144.url}?device=5" in text
+    config = f'[gateway]\nid="g"\n[[machine]]\nid="m"\n{text}\n[store]\npath="x.db"\n'
+    (sensor,) = parse_config(config).machine[0].sensor
+    assert sensor.profile == "pixsys-atr144"
+
+
+def test_a_register_is_shown_in_every_order_and_the_likely_one_is_marked(atr144: TcpServer) -> None:
+    code, told, _ = probe(atr144.url, "--ids", "5", "--at", "200", "--count", "2")
+    assert code == 0
+    floats = {str(v["letters"]): v for v in told if v.get("type") == "float32"}
+    assert set(floats) == {"ABCD", "CDAB", "BADC", "DCBA"}
+    assert floats["CDAB"]["value"] == 1480.5
+    assert [letters for letters, view in floats.items() if view["plausible"]] == ["CDAB"]
+
+
+def test_refused_registers_are_left_out_of_the_view(atr144: TcpServer) -> None:
+    _, told, _ = probe(atr144.url, "--ids", "5", "--at", "199", "--count", "4")
+    assert {v["address"] for v in told if "address" in v} == {200, 201}
+
+
+def test_a_serial_line_is_scanned_and_its_device_found(rtu: RtuLine) -> None:
+    url = f"modbus+rtu://{rtu.near}?baud=19200"
+    code, told, _ = probe(url, "--ids", "1-3", "--at", "10", "--count", "2", "--table", "input")
+    assert code == 0
+    assert [line["found"] for line in told if "found" in line] == [1]
+    assert any(v.get("type") == "float32" and v.get("value") == 1.5 and v["plausible"] for v in told)
+
+
+def test_without_a_rate_the_usual_ones_are_tried(rtu: RtuLine) -> None:
+    """A pseudo terminal has no rate, so the first one finds the device, and the search ends."""
+    code, told, output = probe(f"modbus+rtu://{rtu.near}", "--ids", "1")
+    assert code == 0
+    assert "baud=9600&parity=N" in str(told[0]["url"])
+    assert output.count("asking") == 1
+
+
+def test_nobody_there_is_exit_status_2_with_advice(tcp: TcpServer) -> None:
+    code, told, output = probe(tcp.url, "--ids", "7,9")
+    assert (code, told) == (2, [])
+    assert "Check A/B wiring" in output
+
+
+@pytest.mark.parametrize("ids", ["x", "1-", "0-300"])
+def test_ids_that_cannot_be_are_refused(ids: str) -> None:
+    done = CliRunner().invoke(cli, ["probe", "modbus+tcp://127.0.0.1", "--ids", ids])
+    assert done.exit_code == 2
+
+
+def test_the_wrong_order_of_a_float_is_rarely_plausible() -> None:
+    words = struct.unpack(">HH", struct.pack(">f", 61.37))
+    marked = {v.letters for v in views(dict(enumerate(words))) if v.type == "float32" and v.plausible}
+    assert "ABCD" in marked
+    assert "CDAB" not in marked
+    assert not is_plausible("float32", float("nan"))
+    assert not is_plausible("int32", 0)
+
+
+SIZE = """
+[gateway]
+id = "g"
+[[machine]]
+id = "pump"
+iso20816 = { group = 2, support = "rigid" }
+[[machine.sensor]]
+id = "de"
+source = "serial:///dev/ttyACM0?baud=921600"
+[[machine.sensor]]
+id = "t"
+source = "modbus+rtu:///dev/ttyUSB1?baud=9600&device=3"
+profile = "isma-sfar-s-6ti"
+[store]
+path = "x.db"
+max_mb = 100
+"""
+
+
+def test_a_plan_is_sized_from_line_to_upload() -> None:
+    size = size_of(parse_config(SIZE), sample_rate_hz=5000, n_axes=1)
+    serial, modbus = size.lines
+    assert serial.values_s == 5000
+    assert serial.use == pytest.approx(5000 * 2.1 * 10 / 921600)
+    # One request of six registers a second: 8 and 17 characters of 10 bits, silence and turnaround.
+    wire_s = 3.5 * 11 / 9600 + 25 * 10 / 9600 + 0.01
+    assert modbus.use == pytest.approx(wire_s)
+    assert (modbus.requests_s, modbus.values_s, modbus.devices) == (1, 6, 1)
+    (machine,) = size.machines
+    assert machine.windows_s == 1
+    assert machine.features > 6
+    assert 0 < size.cpu < 1
+    assert size.stored_bytes_day > size.sent_bytes_day > 86400
+    assert size.days_offline == pytest.approx(100e6 / size.stored_bytes_day)
+
+
+def test_a_rate_that_is_needed_and_not_given_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="--sample-rate"):
+        size_of(parse_config(SIZE))
+
+
+def test_an_overloaded_line_is_told_and_is_exit_status_1(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    slow = SIZE.replace("baud=9600", "baud=1200").replace('profile = "isma', 'poll_s = 0.1\nprofile = "isma')
+    file.write_text(slow)
+    done = CliRunner().invoke(cli, ["size", str(file), "--sample-rate", "1000", "--json"])
+    assert done.exit_code == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    modbus = next(row for row in rows if row.get("kind") == "modbus")
+    assert modbus["use"] > 1
+    assert "raise poll_s" in modbus["note"]
+    assert [row["record"] for row in rows] == ["line", "line", "machine", "total"]
+
+
+def test_request_times_are_those_of_the_wire() -> None:
+    """A read of 125 registers at 9600 Bd 8E1: 263 characters of 11 bits are 301 ms."""
+    settings = line_settings("modbus+rtu:///dev/x?baud=9600&parity=E")
+    block = Block("holding", 0, 125, ())
+    assert request_s(settings, block, 0.0) == pytest.approx((8 + 255) * 11 / 9600 + 3.5 * 11 / 9600)
+    assert request_s(line_settings("modbus+tcp://10.0.0.1"), block, 0.005) == 0.005
+
+
+def test_the_help_of_each_command_names_its_exit_status(require_tool: Callable[[str, str], str]) -> None:
+    for name in ("probe", "size"):
+        assert "exit status" in CliRunner().invoke(cli, [name, "--help"]).output
