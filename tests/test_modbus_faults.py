@@ -29,7 +29,7 @@ def spread(truth: dict[str, float], table: str) -> list[Register]:
     return [register(name, int(name[1:]), table=table) for name in truth]
 
 
-def watch(line: BadLine, truth: dict[str, float], table: str, for_s: float = 1.6) -> tuple[int, ModbusSource]:
+def watch(line: BadLine, truth: dict[str, float], table: str, for_s: float = 0.8) -> tuple[int, ModbusSource]:
     """Poll for a while, then heal the line and wait until all is good; return the good readings."""
     with opened(line.url, spread(truth, table), poll_s=0.05) as source:
         n_good, ends = 0, time.monotonic() + for_s

@@ -6,12 +6,13 @@ firmware would into a UART. A `SimulatedTransmitter` answers Modbus TCP.
 
 from __future__ import annotations
 
-import asyncio
 import os
+import socketserver
+import struct
 import threading
 import time
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -126,45 +127,37 @@ class SimulatedTransmitter:
     def __init__(self) -> None:
         self.temperature_degc = 40.0
         self.port = 0
-        self._server: Any = None
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="simulated transmitter", daemon=True)
+        self._server: socketserver.ThreadingTCPServer | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        transmitter = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            """One client: each request of Modbus TCP is answered, until it hangs up."""
+
+            def handle(self) -> None:
+                while len(request := self.request.recv(260)) >= 8:
+                    head, unit, pdu = request[:4], request[6:7], request[7:]
+                    reply = transmitter.answer(pdu)
+                    self.request.sendall(head + struct.pack(">H", 1 + len(reply)) + unit + reply)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="simulated transmitter", daemon=True
+        )
         self._thread.start()
-        if not self._ready.wait(10.0):
-            raise TimeoutError("the simulated transmitter did not start within 10 s")
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(10.0)
-        self._thread.join()
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        from pymodbus.server import ModbusTcpServer
-        from pymodbus.simulator import DataType, SimData, SimDevice
-
-        device = SimDevice(
-            id=1, simdata=[SimData(0, values=400, datatype=DataType.REGISTERS)], action=self._refresh
-        )
-        self._server = ModbusTcpServer(device, address=("127.0.0.1", 0))
-        await self._server.listen()
-        self.port = self._server.transport.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._server.serving
-
-    async def _refresh(
-        self,
-        _function: int,
-        _start: int,
-        _address: int,
-        _count: int,
-        registers: list[int],
-        _written: list[int] | list[bool] | None,
-    ) -> None:
-        registers[0] = round(self.temperature_degc * 10) & 0xFFFF
+    def answer(self, pdu: bytes) -> bytes:
+        """The reply to a request: one input register, an exception for all else."""
+        if pdu != bytes([4, 0, 0, 0, 1]):
+            return bytes([pdu[0] | 0x80, 2 if pdu[0] == 4 else 1])
+        return struct.pack(">BBh", 4, 2, round(self.temperature_degc * 10))
