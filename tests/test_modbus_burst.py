@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from modbus_peers import Arrivals, BadLine, register, unharmed, wait_for
 
 from pdm_edge.acquire.burst import BurstTask, parse_descriptor, transfer_s
@@ -18,6 +19,7 @@ from pdm_edge.acquire.modbus import ModbusSource
 from pdm_edge.acquire.modbus_line import ModbusLine
 from pdm_edge.acquire.modbus_url import line_settings
 from pdm_edge.acquire.registers import Block
+from pdm_edge.cli import cli
 from pdm_edge.clock import SystemClock
 from pdm_edge.config import parse_config
 from pdm_edge.errors import ConfigError
@@ -230,3 +232,30 @@ path = "x.db"
     refused = parse_config(text.replace("writable = [4128]", ""), base=str(tmp_path))
     with pytest.raises(ConfigError, match="has to write register 4128"):
         open_sources(refused, SystemClock())
+
+
+def test_probe_finds_the_waveforms_and_tells_their_time(sensor: Sensor, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.toml"
+    command = ["probe", f"modbus+rtu://{sensor.near}?baud=115200", "--ids", "3", "--rows", str(rows)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    told = re.search(r"has waveforms: 3 x 500 samples at 1000 Hz, g; one takes about (\S+) s", done.output)
+    assert told is not None, done.output
+    assert 0.8 < float(told[1]) < 1.3
+    text = rows.read_text().replace("# writable", "writable")
+    config = f'[gateway]\nid="g"\n[[machine]]\nid="m"\n{text}\n[store]\npath="x.db"\n'
+    assert parse_config(config).machine[0].sensor[0].writable == (4128,)
+
+
+def test_the_slave_compiles_for_a_microcontroller_without_a_library(
+    tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    gcc = require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    target = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding"]
+    source, compiled = ROOT / "firmware_bridge/burst/pdm_burst.c", tmp_path / "burst.o"
+    strict = [option for option in STRICT if not option.startswith("-D")]
+    subprocess.run([gcc, *strict, *target, "-c", str(source), "-o", str(compiled)], check=True)
+    size = subprocess.run(["arm-none-eabi-size", str(compiled)], capture_output=True, text=True, check=True)
+    text, data, bss = (int(n) for n in size.stdout.splitlines()[1].split()[:3])
+    assert text < 3000
+    assert data == bss == 0

@@ -1,6 +1,10 @@
 #include "pdm_burst.h"
 
-#include <string.h>
+/* A float and its bits; needs no memcpy of a C library. */
+typedef union {
+    float value;
+    uint32_t bits;
+} float_bits_t;
 
 enum { READ_HOLDING = 3, READ_INPUT = 4, WRITE_ONE = 6, READ_FIFO = 24 };
 enum { ILLEGAL_FUNCTION = 1, ILLEGAL_ADDRESS = 2, ILLEGAL_VALUE = 3, BUSY = 6 };
@@ -37,7 +41,6 @@ static uint16_t low(uint32_t value) { return (uint16_t)(value & 0xFFFFu); }
 int pdm_burst_init(pdm_burst_t *burst, const pdm_burst_config_t *config, int16_t *store, uint32_t capacity)
 {
     const uint32_t room = (65536u - config->base - (uint32_t)PAGES) / PAGE_WORDS * PDM_BURST_PAGE_DATA;
-    memset(burst, 0, sizeof *burst);
     if (store == NULL || config->n_axes < 1 || config->n_axes > 4 || config->n_samples == 0 ||
         config->rate_numerator == 0 || config->rate_denominator == 0 || config->base > 65000u ||
         config->n_samples > room || config->device < 1 || config->device > 247) {
@@ -45,7 +48,16 @@ int pdm_burst_init(pdm_burst_t *burst, const pdm_burst_config_t *config, int16_t
     }
     burst->config = *config;
     burst->store = store;
+    burst->filled = 0;
     burst->total = config->n_samples * config->n_axes;
+    burst->sample = 0;
+    burst->first = 0;
+    burst->crc = 0;
+    burst->ended_ms = 0;
+    burst->fifo = 0;
+    burst->number = 0;
+    burst->state = NOTHING;
+    burst->clipped = 0;
     return (burst->total > capacity || burst->total > room) ? -1 : 0;
 }
 
@@ -78,8 +90,7 @@ void pdm_burst_sample(pdm_burst_t *burst, const int16_t *axes, uint32_t now_ms)
 
 static uint16_t described(const pdm_burst_config_t *config, uint16_t at)
 {
-    uint32_t scale;
-    memcpy(&scale, &config->scale, sizeof scale);
+    const float_bits_t scale = {config->scale};
     switch (at) {
     case 0: return 0x5057u;
     case 1: return PDM_BURST_VERSION;
@@ -91,8 +102,8 @@ static uint16_t described(const pdm_burst_config_t *config, uint16_t at)
     case 7: return low(config->rate_numerator);
     case 8: return high(config->rate_denominator);
     case 9: return low(config->rate_denominator);
-    case 10: return high(scale);
-    case 11: return low(scale);
+    case 10: return high(scale.bits);
+    case 11: return low(scale.bits);
     case 12: return high(config->n_samples);
     case 13: return low(config->n_samples);
     case 14: return config->clip_count;
@@ -224,7 +235,9 @@ static size_t answer_write(pdm_burst_t *burst, const uint8_t *frame, uint8_t *re
     burst->filled = 0;
     burst->clipped = 0;
     burst->state = CAPTURING;
-    memcpy(reply + 2, frame + 2, 4);
+    for (int i = 2; i < 6; i++) {
+        reply[i] = frame[i];
+    }
     return 6;
 }
 

@@ -1,8 +1,8 @@
 """Values of Modbus devices, several on one line, each with its own fate.
 
 Devices are polled in the order in which they are due. A device that does not answer is left alone
-for a pause that doubles from 1 s to 30 s, and all silent devices together take at most a twentieth
-of the line's time as long as others answer. A register that a device refuses makes its own value
+for a pause that doubles from 1 s to 30 s, and all silent devices together take at most 4 % of
+the line's time as long as others answer. A register that a device refuses makes its own value
 bad and no other. What is not read is said to be stale at every poll, so nothing that follows can
 mistake silence for health.
 """
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
-SILENT_SHARE: Final = 0.05
-_SILENT_CREDIT_S: Final = 1.0
+SILENT_SHARE: Final = 0.04
+_SILENT_CREDIT_S: Final = 0.5
 _ILLEGAL: Final = {1, 2, 3}
 """Exception codes that concern the request and not the device: function, address, value."""
 

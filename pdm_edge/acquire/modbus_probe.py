@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pdm_edge.acquire.burst import DEFAULT_BASE, BurstDescriptor, BurstError, parse_descriptor
 from pdm_edge.acquire.modbus_line import Line, NoAnswerError, RefusedError
 from pdm_edge.acquire.profiles import Profile
 from pdm_edge.acquire.registers import FORMATS, Block, Register, Table, blocks
@@ -128,6 +129,14 @@ def recognise(line: Line, device: int, profiles: Sequence[Profile], *, pause_s: 
         if match is not None:
             out.append(match)
     return sorted(out, key=lambda m: (not m.sure, -len(m.values), m.profile))
+
+
+def burst_of(line: Line, device: int, *, pause_s: float) -> BurstDescriptor | None:
+    """What a device says of its waveforms (firmware_bridge/BURST.md); None if it has none."""
+    try:
+        return parse_descriptor(list(_ask(line, device, Block("holding", DEFAULT_BASE, 17, ()), pause_s)))
+    except (NoAnswerError, RefusedError, BurstError):
+        return None
 
 
 def _fits(line: Line, device: int, profile: Profile, pause_s: float) -> Match | None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from pdm_edge.acquire import modbus_probe as modbus
+from pdm_edge.acquire.burst import DEFAULT_BASE, BurstDescriptor, transfer_s
 from pdm_edge.acquire.modbus_line import ModbusLine, NoAnswerError
 from pdm_edge.acquire.modbus_url import LineSettings, line_settings
 from pdm_edge.acquire.profiles import all_profiles
@@ -76,6 +77,9 @@ def probe(
                     _show_match(match, device, as_json)
                 if matches:
                     sensors.append(_sensor(settings, device, matches))
+                burst = modbus.burst_of(line, device, pause_s=pause_s)
+                if burst is not None:
+                    sensors.append(_burst(settings, device, burst, as_json))
                 if at is not None:
                     sensors += _registers(
                         line, settings, device, table, at, count, pause_s, show_all, as_json
@@ -166,6 +170,23 @@ def _registers(
             mark = "*" if view.plausible else " "
             click.echo(f"  {mark} {name} {view.address:5} {view.type:8} {view.letters:4} {view.value:.7g}")
     return [_hints(settings, device, name, likely)] if likely else []
+
+
+def _burst(settings: LineSettings, device: int, burst: BurstDescriptor, as_json: bool) -> str:
+    """Tell of a device that has waveforms, and how long one takes; return its sensor table."""
+    takes_s = transfer_s(settings, burst)
+    shape = (
+        f"{len(burst.axes)} x {burst.n_samples} samples at {float(burst.sample_rate_hz):g} Hz, {burst.unit}"
+    )
+    if as_json:
+        click.echo(json_line({"device": device, "burst": shape, "takes_s": takes_s}))
+    else:
+        click.echo(f"  has waveforms: {shape}; one takes about {takes_s:.1f} s on this line")
+    return (
+        f'[[machine.sensor]]\nid = "modbus-{device}-waveform"\nsource = "{_source(settings, device)}"\n'
+        f"burst = {{ every_s = 600 }}  # one takes about {takes_s:.1f} s\n"
+        f"# writable = [{DEFAULT_BASE + 32}]  # the trigger; allow it to get waveforms\n"
+    )
 
 
 def _source(settings: LineSettings, device: int) -> str:
