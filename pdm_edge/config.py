@@ -115,6 +115,7 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
     waveform: bool | None = None
     bearing: BearingConfig | None = None
     envelope_band_hz: tuple[float, float] | None = None
+    full_scale: float | None = None
     poll_s: float = 1.0
     max_age_s: float = 30.0
     profile: str | None = None

@@ -194,7 +194,13 @@ class Machine:
 
     def _self_check(self, window: Waveform) -> Quality:
         """Doubts about the sensor itself; a change of them is told once."""
-        check = self_check(window.samples, window.sample_rate_hz, window.unit, axes=window.axes)
+        check = self_check(
+            window.samples,
+            window.sample_rate_hz,
+            window.unit,
+            axes=window.axes,
+            full_scale=self._sensors[window.sensor].full_scale,
+        )
         doubts = [f for f in check.findings if f.level != "hint"]
         kinds = ", ".join(sorted({f.what for f in doubts}))
         if kinds != self._doubts.get(window.sensor, ""):

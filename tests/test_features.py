@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pdm_edge import features as f
 from pdm_edge.features.spectrum import hann, transform
@@ -364,3 +366,46 @@ def test_every_feature_and_every_picture_of_the_document_is_there() -> None:
     assert len(pictures) == 6
     for picture in pictures:
         assert (folder / picture).is_file(), picture
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(64, 6000), rate_hz=st.floats(5.0, 60000.0), scale=st.floats(1e-3, 1e3))
+def test_any_window_at_any_rate_agrees_with_the_plain_functions(n: int, rate_hz: float, scale: float) -> None:
+    extractor = f.FeatureExtractor(f.FeaturePlan(rate_hz, n, "g"))
+    x = (scale * np.random.default_rng(n).standard_normal(n)).astype(np.float32)
+    got = dict(zip(extractor.schema.names, extractor(x[None, :]).tolist(), strict=True))
+    centred = x.astype(np.float64) - x.mean(dtype=np.float64)
+    assert got["x/rms"] == pytest.approx(float(f.rms(centred)), rel=2e-4)
+    assert got["x/kurtosis"] == pytest.approx(float(f.kurtosis(x)), rel=2e-4)
+    bands = extractor.plan.bands_hz()
+    parts = [value for name, value in got.items() if "/band_rms_" in name]
+    np.testing.assert_allclose(parts, f.band_rms(x, rate_hz, bands), rtol=2e-4)
+    velocity_hz, _ = extractor.plan.velocity_band_hz()
+    for velocity in (value for name, value in got.items() if "/velocity_rms_" in name):
+        assert velocity == pytest.approx(float(f.velocity_rms(x, rate_hz, velocity_hz)), rel=2e-4)
+
+
+def test_a_velocity_sensor_reads_its_own_velocity_and_has_no_envelope() -> None:
+    extractor = f.FeatureExtractor(plan(unit="mm_s"))
+    window = sine(2.5, 24.67).astype(np.float32)[None, :]
+    got = dict(zip(extractor.schema.names, extractor(window).tolist(), strict=True))
+    assert got["x/velocity_rms_10_1000hz"] == pytest.approx(2.5, rel=0.01)
+    assert not any("envelope" in name for name in got)
+    assert extractor.schema.units[0] == "mm_s"
+
+
+def test_one_sample_has_an_rms_and_no_shape_and_no_spectrum() -> None:
+    assert f.rms([3.0]) == f.peak([3.0]) == 3.0
+    assert f.peak_to_peak([3.0]) == 0
+    assert np.isnan(f.kurtosis([3.0]))
+    with pytest.raises(ValueError, match="at least 8"):
+        f.amplitude_spectrum([3.0], RATE_HZ)
+    with pytest.raises(ValueError, match="too short"):
+        f.FeatureExtractor(plan(n_samples=1))
+
+
+def test_a_window_of_another_shape_is_refused() -> None:
+    extractor = f.FeatureExtractor(plan(axes=("x", "y")))
+    for shape in ((25600,), (25600, 2), (2, 25599), (1, 25600)):
+        with pytest.raises(ValueError, match="the plan says"):
+            extractor(np.zeros(shape, dtype=np.float32))

@@ -89,3 +89,16 @@ def test_a_run_up_is_neither_learned_nor_judged(tmp_path: Path) -> None:
     states = [vector.state for vector in vectors if isinstance(vector, FeatureVector)]
     assert states == ["stopped", *["transient"] * 3, *["running 1480 rpm"] * 2]
     assert pump.status.learned == 2
+
+
+def test_a_sensor_at_its_configured_full_scale_is_marked_clipped(tmp_path: Path) -> None:
+    config = CONFIG.replace(
+        'source = "serial:///dev/null?baud=115200"',
+        'source = "serial:///dev/null?baud=115200"\nfull_scale = 2.0',
+    )
+    pump = Machine(parse_config(config).machine[0], models=tmp_path)
+    x = running(0)
+    x[100] = 2.0
+    (vector,) = (record for record in feed(pump, 0, x) if isinstance(record, FeatureVector))
+    assert vector.quality.reasons == ("clipped",)
+    assert vector.quality.level == "uncertain"

@@ -215,6 +215,8 @@ def _grade(
     if group is None or support is None:
         return None
     at = [i for i, name in enumerate(extractor.schema.names) if "/velocity_rms_" in name]
+    if not at:
+        raise ConfigError("windows so short tell no velocity", mend="Give a longer --window-s")
     worst = float(np.median(table[:, at], axis=0).max())
     band_hz, _ = extractor.plan.velocity_band_hz()
     return f.iso20816_grade(worst, group, support, band_hz=band_hz, shaft_hz=extractor.plan.shaft_hz)

@@ -111,6 +111,9 @@ def _print(analysis: Analysis) -> None:
     console.print(table)
     if analysis.grade is not None:
         console.print(f"ISO 20816-3 {analysis.grade}", markup=False)
+        grade = analysis.grade
+        limit = f.alarm_proposal_mm_s(grade.velocity_rms_mm_s, grade.group, grade.support)
+        console.print(f"taken as the baseline it would put ALARM at {limit:.2f} mm/s", markup=False)
     for axis, choice in zip(record.axes, analysis.bands, strict=False):
         low_hz, high_hz = choice.band_hz
         console.print(f"envelope band {axis}: {low_hz:.0f}-{high_hz:.0f} Hz, {choice.why}", markup=False)

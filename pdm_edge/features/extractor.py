@@ -60,7 +60,8 @@ class FeatureExtractor:
         self._band_edges = np.array([[b.start, b.stop] for b in bands], dtype=np.intp).ravel()
         self._n_default_bands = len(plan.bands_hz())
         velocity_hz, self.velocity_is_standard_band = plan.velocity_band_hz()
-        self._velocity = self._lines_of(velocity_hz)
+        self._has_velocity = velocity_hz[0] < velocity_hz[1] - self._line_hz
+        self._velocity = self._lines_of(velocity_hz) if self._has_velocity else slice(1, 1)
         self._velocity_weight = self._velocity_weights(self._velocity)
         self._demodulator: Demodulator | None = None
         resonance_hz = plan.resonance_band_hz()
@@ -121,10 +122,12 @@ class FeatureExtractor:
         bins = scipy.fft.rfft(centred * self._window, n=self._n_fft)
         power = np.abs(bins)
         power *= power
-        velocity = np.sqrt(power[:, self._velocity] @ self._velocity_weight)
-        sums = np.add.reduceat(power, self._band_edges, axis=-1)[:, ::2]
-        bands = np.sqrt(sums * np.float32(self._power_scale))
-        columns.append(velocity)
+        if self._has_velocity:
+            columns.append(np.sqrt(power[:, self._velocity] @ self._velocity_weight))
+        bands = np.empty((len(x), 0), dtype=np.float32)
+        if len(self._band_edges):
+            sums = np.add.reduceat(power, self._band_edges, axis=-1)[:, ::2]
+            bands = np.sqrt(sums * np.float32(self._power_scale))
         columns.extend(bands.T[: self._n_default_bands])
         if self._demodulator is not None:
             envelope = self._demodulator.amplitude(bins)
@@ -227,7 +230,8 @@ class FeatureExtractor:
         unit = "mm_s" if plan.unit == "mm_s" else "g"
         (low_hz, high_hz), _ = plan.velocity_band_hz()
         pairs = [("rms", unit), ("peak", unit), ("crest_factor", "1"), ("kurtosis", "1"), ("skewness", "1")]
-        pairs.append((f"velocity_rms_{low_hz:.0f}_{high_hz:.0f}hz", "mm_s"))
+        if self._has_velocity:
+            pairs.append((f"velocity_rms_{low_hz:.0f}_{high_hz:.0f}hz", "mm_s"))
         pairs.extend((f"band_rms_{a:.0f}_{b:.0f}hz", unit) for a, b in plan.bands_hz())
         if self._demodulator is not None:
             pairs.append(("envelope_rms", unit))

@@ -95,7 +95,11 @@ class FeaturePlan:
         return PERIODS_NEEDED * self.sample_rate_hz / self.n_samples
 
     def velocity_band_hz(self) -> tuple[tuple[float, float], bool]:
-        """The band graded, and whether it is the standard's whole band."""
+        """The band graded, and whether it is the standard's whole band.
+
+        Of a window too short, or a rate too low, to tell any part of it the band is empty:
+        low is not below high, and there is no velocity feature.
+        """
         low_hz, high_hz = standard_band_hz(self.shaft_hz)
         true_low, true_high = max(low_hz, self.lowest_hz), min(high_hz, self.usable_hz)
         return (true_low, true_high), (true_low, true_high) == (low_hz, high_hz)
@@ -103,9 +107,11 @@ class FeaturePlan:
     def bands_hz(self) -> tuple[tuple[float, float], ...]:
         """Neighbouring bands from the lowest to the highest usable frequency."""
         low_hz, high_hz = max(self.lowest_hz, BAND_EDGES_HZ[0]), self.usable_hz
-        inner = [edge for edge in BAND_EDGES_HZ if low_hz * 1.25 < edge < high_hz / 1.25]
+        line_hz = self.sample_rate_hz / self.n_samples  # no band without a line
+        lowest, highest = max(low_hz * 1.25, low_hz + line_hz), min(high_hz / 1.25, high_hz - line_hz)
+        inner = [edge for edge in BAND_EDGES_HZ if lowest < edge < highest]
         edges = [low_hz, *inner, min(high_hz, BAND_EDGES_HZ[-1])]
-        return tuple((a, b) for a, b in itertools.pairwise(edges) if b > a)
+        return tuple((a, b) for a, b in itertools.pairwise(edges) if b > a + line_hz / 2)
 
     def resonance_band_hz(self) -> tuple[float, float] | None:
         """The envelope band, None if the sensor is too slow for one."""
@@ -113,5 +119,5 @@ class FeaturePlan:
             return None
         if self.envelope_band_hz is not None:
             return self.envelope_band_hz
-        low_hz, high_hz = 500.0, min(10000.0, self.usable_hz)
+        low_hz, high_hz = max(500.0, self.lowest_hz), min(10000.0, self.usable_hz)
         return (low_hz, high_hz) if high_hz >= 2 * low_hz else None

@@ -6,6 +6,7 @@ by the DFT*: amplitudes are divided by the window's sum, powers by its sum of sq
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ PERIODS_NEEDED = 2.0
 zero, the main lobe of the Hann window (two lines wide on each side) reaches the removed mean."""
 
 
+@functools.lru_cache(maxsize=4)
 def hann(n_samples: int) -> npt.NDArray[np.float64]:
-    """The periodic Hann window, shape ``(n_samples,)``."""
-    return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_samples) / n_samples)
+    """The periodic Hann window, shape ``(n_samples,)``, read-only; the last few are kept."""
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_samples) / n_samples)
+    window.setflags(write=False)
+    return window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
