@@ -143,11 +143,13 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
 class DetectConfig(_Table, frozen=True, kw_only=True):
     """Which model judges: a bundle by path or name, or one learned from `learn_windows` vectors.
 
-    With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone.
+    With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone. The threshold is
+    set so that a healthy machine raises ``false_alarms_per_month``, as far as the data reach.
     """
 
     model: str | None = None
     learn_windows: int = 300
+    false_alarms_per_month: float = 1.0
 
 
 class AlarmConfig(_Table, frozen=True, kw_only=True):
@@ -330,6 +332,12 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             "nothing would judge this machine: no model, nothing to learn, no ISO group",
             where=where,
             mend='Give detect.model, detect.learn_windows, or iso20816 = { group = 2, support = "rigid" }',
+        )
+    if not 0 < machine.detect.false_alarms_per_month <= 1000:
+        raise ConfigError(
+            f"detect.false_alarms_per_month is {machine.detect.false_alarms_per_month:g}",
+            where=where,
+            mend="Give a rate above 0, such as 1",
         )
     if machine.detect.learn_windows != 0 and machine.detect.learn_windows < 20:
         raise ConfigError(

@@ -15,9 +15,8 @@ from pdm_edge.acquire.windows import Windower
 from pdm_edge.advise import AlarmCycle, advisory, finding
 from pdm_edge.assess import assess
 from pdm_edge.config import MachineConfig, SensorConfig
-from pdm_edge.detect.anomaly import AnomalyDetector
-from pdm_edge.detect.bundle import Bundle, load_bundle, write_bundle
-from pdm_edge.detect.collect import Commissioning
+from pdm_edge.detect.explain import explained
+from pdm_edge.detect.life import ModelLife
 from pdm_edge.errors import ModelError
 from pdm_edge.features import FeatureExtractor, FeaturePlan, iso20816_zone, velocity_limits_mm_s
 from pdm_edge.features.iso20816 import Zone
@@ -102,13 +101,16 @@ class Machine:
             rated_speed_rpm=config.rated_speed_rpm, stopped_below_mm_s=config.stopped_below_mm_s
         )
         self._doubts: dict[str, str] = {}
-        self._learned_path = models / config.id
-        self._commissioning: Commissioning | None = None
-        self._detector: AnomalyDetector | None = None
         self._note = ""
-        bundle = self._find_bundle()
-        if bundle is not None:
-            self._detector = AnomalyDetector(bundle)
+        self.model = ModelLife(
+            config.id,
+            models,
+            given=config.detect.model,
+            learn_windows=config.detect.learn_windows,
+            alarm_n=config.alarm.n,
+            alarm_m=config.alarm.m,
+            false_alarms_per_month=config.detect.false_alarms_per_month,
+        )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._heard_ns: int | None = None
         self._windows = 0
@@ -127,21 +129,28 @@ class Machine:
 
     def tick(self, now: Stamp) -> list[Record]:
         """Notice silence: to be called about once a second, whether or not data came."""
+        out: list[Record] = []
+        if self.model.refresh():
+            self._note = ""
+            if self.model.learning and self._alarm.state != "unknown":
+                before = self._alarm.state
+                reopened = self._alarm.learning()
+                if reopened is not None:
+                    out.append(advisory(self.id, reopened, before, now))
         if self._heard_ns is None:
             self._heard_ns = now.monotonic_ns
         silent_s = (now.monotonic_ns - self._heard_ns) / 1e9
         if silent_s < self.config.alarm.stale_after_s:
-            return []
+            return out
         previous = self._alarm.state
         changed = self._alarm.silent()
         if changed is None:
-            return []
+            return out
         self._operating, self._score, self._velocity_mm_s = "unknown", math.nan, math.nan
-        return [advisory(self.id, changed, previous, now, silent_s=silent_s)]
+        return [*out, advisory(self.id, changed, previous, now, silent_s=silent_s)]
 
     @property
     def status(self) -> MachineStatus:
-        learning = self._commissioning
         score = None if math.isnan(self._score) else self._score
         stands_out = self._alarm.state in ("alert", "alarm")
         return MachineStatus(
@@ -152,7 +161,7 @@ class Machine:
             score=self._score,
             velocity_mm_s=self._velocity_mm_s,
             zone=self._health.zone if self._health else None,
-            learned=learning.collected if learning else 0,
+            learned=self.model.collected,
             to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
             finding=finding(self._health, score) if stands_out else "",
@@ -270,12 +279,13 @@ class Machine:
             vector.stamp,
             vector.as_dict(),
             score=self._score,
-            contributions=() if score is None else score.contributions,
+            contributions=() if score is None else explained(score),
             zone=zone,
             zone_basis=basis,
             velocity_mm_s=velocity_mm_s,
             zone_limit_mm_s=self._zone_limit_mm_s(),
         )
+        health = replace(health, evidence=(*health.evidence, *self.model.findings()))
         previous, previous_zone = self._alarm.state, self._health.zone if self._health else None
         self._health = health
         changed = self._alarm.observe(self._severity(zone))
@@ -288,7 +298,7 @@ class Machine:
 
     @property
     def _is_learning(self) -> bool:
-        return self._detector is None and not self._note and self.config.detect.learn_windows > 0
+        return self.model.learning and not self._note
 
     def _learn(self, vector: FeatureVector, zone: Zone | None) -> list[Record]:
         """Collect the baseline; train when there is enough of it."""
@@ -299,44 +309,34 @@ class Machine:
             out.append(advisory(self.id, resumed, previous, vector.stamp))
         if zone is not None:
             self._alarm.observe(self._severity(zone))  # good windows between bad ones count, too
-        if self._commissioning is None or self._commissioning.schema.id != vector.schema.id:
-            self._commissioning = Commissioning(vector.schema, self.config.detect.learn_windows)
-        self._commissioning.add(vector)
-        if not self._commissioning.complete:
-            return out
         try:
-            out.extend(self.finish_learning(vector.stamp))
+            if self.model.learn(vector):
+                out.extend(self._learned(vector.stamp))
         except ModelError as error:
             self._say(f"no model could be learned: {error}")
-            self._commissioning = None
         return out
 
-    def finish_learning(self, now: Stamp) -> list[Advisory]:
+    def finish_learning(self, now: Stamp, *, anyway: bool = False) -> list[Advisory]:
         """Make a model of the windows collected so far, keep it, and judge by it from now on.
 
         Raises
         ------
         ModelError
-            If there are too few, or no model can be made of them.
+            If there are too few, they look faulty and `anyway` was not said, or no model comes of them.
         """
-        if self._commissioning is None:
-            raise ModelError("no window was collected", where=f"machine {self.id!r}")
-        model, manifest = self._commissioning.finish(name=self.id)
-        write_bundle(self._learned_path, model, manifest)
-        self._detector = AnomalyDetector(load_bundle(self._learned_path))
-        self._commissioning = None
+        self.model.finish(anyway=anyway)
+        return self._learned(now)
+
+    def _learned(self, now: Stamp) -> list[Advisory]:
         changed = self._alarm.learned()
         return [] if changed is None else [advisory(self.id, changed, "learning", now)]
 
     def _scored(self, vector: FeatureVector) -> Score | None:
-        if self._detector is None:
-            return None
         try:
-            return self._detector.score(vector)
+            return self.model.score(vector)
         except ModelError as error:
             # The sensor set or its rates have changed since the model was made.
             self._say(f"model does not fit this machine any more: {error}")
-            self._detector = None
             return None
 
     def _severity(self, zone: Zone | None) -> float:
@@ -371,17 +371,6 @@ class Machine:
         iso = self.config.iso20816
         return math.nan if iso is None else velocity_limits_mm_s(iso.group, iso.support)[1]
 
-    def _find_bundle(self) -> Bundle | None:
-        if self.config.detect.model is not None:
-            return load_bundle(self.config.detect.model)
-        if not self._learned_path.exists():
-            return None
-        try:
-            return load_bundle(self._learned_path)
-        except ModelError as error:
-            logger.error("machine %s: its learned model is refused and learned anew: %s", self.id, error)
-            return None
-
     def _say(self, text: str) -> None:
         if text != self._note:
             logger.error("machine %s: %s", self.id, text)
@@ -391,6 +380,8 @@ class Machine:
         waiting = self._joiner.waiting_for
         if waiting:
             return f"waiting for {', '.join(waiting)}"
+        if self.model.manifest is not None and not self.model.knows(self._operating):
+            return f"{self._operating} was never learned, it is not scored"
         return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in self._doubts.items() if kinds)
 
 

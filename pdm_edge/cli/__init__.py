@@ -20,10 +20,13 @@ __all__ = ["main"]
 _COMMANDS = {
     "analyze": "pdm_edge.cli.analyze",
     "demo": "pdm_edge.cli.demo",
+    "learn": "pdm_edge.cli.learn",
+    "note": "pdm_edge.cli.learn",
     "ports": "pdm_edge.cli.ports",
     "probe": "pdm_edge.cli.probe",
     "profiles": "pdm_edge.cli.profiles",
     "size": "pdm_edge.cli.size",
+    "recalibrate": "pdm_edge.cli.learn",
     "replay": "pdm_edge.cli.replay",
     "run": "pdm_edge.cli.run",
     "status": "pdm_edge.cli.store",

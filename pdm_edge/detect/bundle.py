@@ -34,6 +34,9 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     alarm_m: int = 5
     held_back: int = 0
     """Positions of M neighbouring windows that it was found from."""
+    log_mean: float = 0.0
+    log_std: float = 0.0
+    """Mean and standard deviation of ln(score) of held-back healthy windows; 0 if not known."""
     tail: tuple[float, ...] = ()
     """The largest of them, so that another rate needs no new data."""
 
@@ -53,7 +56,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     first_utc_ns: int
     last_utc_ns: int
     seed: int
-    family: str = "dense"
+    family: str = "linear"
     left_out: int = 0
     """Windows not learned from: knocks, and states seen too rarely."""
     warnings: tuple[str, ...] = ()

@@ -201,6 +201,21 @@ def _trend(x: np.typing.NDArray[np.float32], vectors: list[FeatureVector]) -> st
     )
 
 
+def schema_of_journal(path: Path) -> FeatureSchema:
+    """What the windows of a journal hold.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it is damaged.
+    """
+    try:
+        head = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])
+        return FeatureSchema(tuple(head["names"]), tuple(head["units"]))
+    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"nothing was collected: {error}", where=str(path)) from error
+
+
 class _Journal:
     """One JSON line a window, behind a line with the schema; a torn last line is left out."""
 
@@ -246,7 +261,8 @@ class _Journal:
 
     def _start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_bytes(msgspec.json.encode({"schema": self._schema.id}) + b"\n")
+        head = {"schema": self._schema.id, "names": self._schema.names, "units": self._schema.units}
+        self._path.write_bytes(msgspec.json.encode(head) + b"\n")
 
     def _vector(self, row: dict[str, Any]) -> FeatureVector:
         stamp = Stamp(row["utc_ns"], row["monotonic_ns"], row["boot_id"], row["trusted"])

@@ -41,7 +41,7 @@ def commission(
     name: str,
     seed: int = 1,
     quantize: bool = True,
-    family: Family = "dense",
+    family: Family = "linear",
     false_alarms_per_month: float = FALSE_ALARMS_PER_MONTH,
     alarm_n: int = 3,
     alarm_m: int = 5,
@@ -79,7 +79,8 @@ def commission(
     y = y - np.stack([of_state[vector.state] for vector in kept]) + overall
     x = _back(y, levels)
     jobs = _Progress(progress, BLOCKS + 1)
-    held_back = _held_back(x, y, smallest, levels, seed, family, quantize, alarm_n, alarm_m, jobs)
+    blocks = _held_back(x, y, smallest, levels, seed, family, quantize, jobs)
+    held_back = np.concatenate([agreeing(scores, alarm_n, alarm_m) for scores in blocks])
     scaling = fit_scaling(y, smallest, levels)
     net = train(x, scaling, family=family, seed=seed, progress=jobs.next())
     found = find_threshold(
@@ -94,7 +95,9 @@ def commission(
         baseline=_plain(_back(overall[None], levels)[0]),
         spread=_plain(1.0 / scaling.inverse_std.astype(np.float64)),
         quantization="hybrid-int8" if quantize else "float32",
-        threshold=as_threshold(found, held_back, false_alarms_per_month, alarm_n, alarm_m),
+        threshold=as_threshold(
+            found, held_back, np.concatenate(blocks), false_alarms_per_month, alarm_n, alarm_m
+        ),
         training=Training(
             windows=len(kept),
             window_s=kept[0].window_s,
@@ -114,9 +117,15 @@ def commission(
 
 
 def as_threshold(
-    found: FoundThreshold, statistics: npt.NDArray[np.float64], per_month: float, n: int, m: int
+    found: FoundThreshold,
+    statistics: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.floating],
+    per_month: float,
+    n: int,
+    m: int,
 ) -> Threshold:
     """What the manifest keeps of a threshold."""
+    logarithms = np.log(np.maximum(np.asarray(scores, dtype=np.float64), 1e-12) / found.value)
     return Threshold(
         value=found.value,
         method=found.method,
@@ -125,6 +134,8 @@ def as_threshold(
         alarm_n=n,
         alarm_m=m,
         held_back=statistics.size,
+        log_mean=float(np.mean(logarithms)),
+        log_std=float(np.std(logarithms)),
         tail=tail_of(statistics),
     )
 
@@ -159,6 +170,7 @@ def recalibrated(
             method=found.method,
             derivation=found.derivation,
             false_alarms_per_month=false_alarms_per_month,
+            log_mean=old.log_mean + float(np.log(old.value / found.value)),
         )
         return msgspec.structs.replace(manifest, threshold=new)
     if len(scores) < FEWEST_WINDOWS or not np.isfinite(scores).all():
@@ -168,7 +180,7 @@ def recalibrated(
     statistics = agreeing(scores, n, m)
     found = find_threshold(statistics, window_s=window_s, per_month=false_alarms_per_month, n=n, m=m)
     return msgspec.structs.replace(
-        manifest, threshold=as_threshold(found, statistics, false_alarms_per_month, n, m)
+        manifest, threshold=as_threshold(found, statistics, scores, false_alarms_per_month, n, m)
     )
 
 
@@ -186,11 +198,9 @@ def _held_back(
     seed: int,
     family: Family,
     quantize: bool,
-    alarm_n: int,
-    alarm_m: int,
     jobs: _Progress,
-) -> npt.NDArray[np.float64]:
-    """The alarm statistic of each block of time, scored by a network that learned the other blocks."""
+) -> list[npt.NDArray[np.float64]]:
+    """Scores of each block of time, by a network that learned the other blocks."""
     edges = np.linspace(0, len(x), BLOCKS + 1).round().astype(int)
     found = []
     for first, last in itertools.pairwise(edges):
@@ -200,8 +210,8 @@ def _held_back(
         scores = raw_scores(net, x[first:last], quantize=quantize)
         if not np.isfinite(scores).all():
             raise ModelError("training did not converge: scores are not finite")
-        found.append(agreeing(scores, alarm_n, alarm_m))
-    return np.concatenate(found)
+        found.append(scores)
+    return found
 
 
 def _learnable(vectors: Sequence[FeatureVector]) -> tuple[list[FeatureVector], Counter[str]]:

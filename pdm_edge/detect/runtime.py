@@ -69,6 +69,7 @@ class TfliteModel:
         self._outputs = [(o["name"], o["index"], _int8_scale(o)) for o in outputs]
         self.output_names = tuple(str(o["name"]) for o in outputs)
         self.output_shapes = {str(o["name"]): tuple(int(n) for n in o["shape"]) for o in outputs}
+        self.int8_input = self._input_int8 is not None
         self._rows = self.input_shape[0] if self.input_shape else 1
 
     def run(self, x: Float32Array) -> dict[str, Float32Array]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from pdm_edge.detect.author import Autoencoder, Scaling
 from pdm_edge.detect.layers import Array, Conv, Depthwise, Fire, Layer, Upsample, backward, forward, weighted
+from pdm_edge.detect.yardsticks import SMALLEST_VARIANCE
 from pdm_edge.errors import ModelError
 
-Family: TypeAlias = Literal["dense", "mobilenet", "squeezenet"]
+Family: TypeAlias = Literal["linear", "dense", "mobilenet", "squeezenet"]
 
 _STEPS: Final = 2000
 _FEWEST_EPOCHS: Final = 30
@@ -25,7 +26,7 @@ Progress: TypeAlias = Callable[[float], None]
 
 
 def train(
-    x: Array, scaling: Scaling, *, family: Family = "dense", seed: int = 1, progress: Progress | None = None
+    x: Array, scaling: Scaling, *, family: Family = "linear", seed: int = 1, progress: Progress | None = None
 ) -> Autoencoder:
     """An autoencoder, trained with Adam on noisy input (denoising) to give back the clean one.
 
@@ -42,10 +43,24 @@ def train(
         If the features cannot be laid out for the family.
     """
     random = np.random.default_rng(seed)
+    if family == "linear":
+        return Autoencoder(scaling, (1, 1, x.shape[1]), (whitening(scaling(x)),))
     shape, layers = build(family, x.shape[1], random)
     z = scaling(x).reshape(-1, *shape)
     adapt(z, layers, random, progress)
     return Autoencoder(scaling, shape, layers)
+
+
+def whitening(z: Array) -> Conv:
+    """The linear layer whose squared residual is the squared Mahalanobis distance of scaled `z`.
+
+    A residual ``z - M z`` with ``M = 1 - C^(-1/2)`` is z made white without being turned (ZCA), so
+    each part of the distance still belongs to one feature. Closed form: nothing is trained.
+    """
+    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(z.astype(np.float64), rowvar=False)))
+    inverse_root = (directions / np.sqrt(np.maximum(variances, SMALLEST_VARIANCE))) @ directions.T
+    matrix = (np.eye(z.shape[1]) - inverse_root).astype(np.float32)
+    return Conv(matrix[:, None, None, :], np.zeros(z.shape[1], dtype=np.float32), relu=False)
 
 
 def build(

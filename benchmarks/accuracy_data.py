@@ -1,0 +1,233 @@
+"""The recordings and simulated machines that accuracy is measured on, as feature vectors.
+
+The recordings lie beside the checkout (see docs/accuracy.md) and are never part of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pdm_edge.acquire.recordings import Recording, load_recording
+from pdm_edge.acquire.simulate import VibrationSimulator
+from pdm_edge.features import CATALOGUE, BearingGeometry, FeatureExtractor, FeaturePlan, windows_matrix
+from pdm_edge.records import FeatureSchema
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+WINDOW_S = 0.1
+BANDS = 64
+Rows = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One way to look at a data set: the vector of features, or the levels of 64 bands."""
+
+    schema: FeatureSchema
+    healthy: Rows
+    """To learn from, in time order."""
+    later: Rows
+    """Healthy too, later or from another recording; never learned from."""
+    faults: dict[str, Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    name: str
+    what: str
+    window_s: float
+    features: View
+    spectrum: View | None = None
+
+
+def all_sets() -> list[DataSet]:
+    """Every data set that is here."""
+    return [mfpt(), cwru(), uestc(), simulated_faint(), simulated_speed()]
+
+
+def mfpt() -> DataSet:
+    folder, bearing = DATA / "mfpt", BearingGeometry(8, 5.969, 31.623)
+    records = {}
+    for file in sorted(folder.glob("*.mat")):
+        healthy = file.stem.startswith("baseline")
+        rate = 97656.0 if healthy else 48828.0
+        records[file.stem] = load_recording(
+            file,
+            variable="*gs",
+            sample_rate_hz=rate,
+            unit="g",
+            resample_hz=48828.0 if healthy else None,
+        )
+    return _bearing_set(
+        "MFPT",
+        "learned on baseline 1, tested on baseline 2",
+        records,
+        25.0,
+        bearing,
+        "baseline_1",
+        "baseline_2",
+    )
+
+
+def cwru() -> DataSet:
+    records = {}
+    for file in sorted((DATA / "cwru").glob("*.mat")):
+        healthy = "normal" in file.stem
+        record = load_recording(
+            file,
+            variable="*DE_time",
+            sample_rate_hz=48000.0 if healthy else 12000.0,
+            unit="g",
+            resample_hz=12000.0 if healthy else None,
+        )
+        if healthy:
+            cut = round(0.6 * record.samples.shape[1])
+            records["normal, first 60 %"] = _part(record, 0, cut)
+            records["normal, last 40 %"] = _part(record, cut, record.samples.shape[1])
+        else:
+            records[file.stem] = record
+    what = "learned on the first 60 % of the normal file, tested on the rest"
+    first, rest = "normal, first 60 %", "normal, last 40 %"
+    return _bearing_set("CWRU", what, records, 29.5, CATALOGUE["6205"], first, rest)
+
+
+def uestc() -> DataSet:
+    records = {
+        file.stem: load_recording(
+            file, variable="Data", sample_rate_hz=20000.0, unit="m_s2", scale=1 / 0.01022
+        )
+        for file in sorted((DATA / "uestc").glob("*.mat"))
+    }
+    what = "learned on the first healthy file, tested on the second"
+    return _bearing_set("UESTC", what, records, 1000 / 60, None, "N_1000_1", "N_1000_2")
+
+
+def femto() -> tuple[FeatureSchema, Rows, npt.NDArray[np.float64]]:
+    """Run to failure: schema, a row each snapshot, and its time in s."""
+    content = np.load(DATA / "femto" / "bearing1_1_every_5th.npz")
+    snapshots = content["acceleration_g"]
+    plan = FeaturePlan(25600.0, snapshots.shape[2], "g", ("h", "v"), 30.0)
+    extractor = FeatureExtractor(plan)
+    return extractor.schema, np.stack([extractor(s) for s in snapshots]), content["time_s"]
+
+
+SKAB_UNITS = {
+    "Accelerometer1RMS": "g",
+    "Accelerometer2RMS": "g",
+    "Current": "a",
+    "Pressure": "bar",
+    "Temperature": "degc",
+    "Thermocouple": "degc",
+    "Voltage": "v",
+    "Volume Flow RateRMS": "l_min",
+}
+
+
+def skab() -> tuple[FeatureSchema, dict[str, tuple[Rows, npt.NDArray[np.bool_]]]]:
+    """Process data at 1 Hz: schema, and for each file its rows and which of them are anomalous."""
+    found = {}
+    for file in sorted((DATA / "skab").glob("*_*.csv")):
+        if "free" in file.stem:
+            continue
+        with file.open(newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter=";"))
+        values = np.array([[float(row[name]) for name in SKAB_UNITS] for row in rows], dtype=np.float32)
+        found[file.stem] = (values, np.array([float(row["anomaly"]) > 0 for row in rows]))
+    names = tuple(name.replace(" ", "_") for name in SKAB_UNITS)
+    return FeatureSchema(names, tuple(SKAB_UNITS.values())), found
+
+
+def simulated_faint() -> DataSet:
+    """A fault whose strikes are 10 dB below the machine's own vibration."""
+    healthy, later = _pump(24.67, 0.0, 40.0, seed=1), _pump(24.67, 0.0, 40.0, seed=2)
+    own = float(np.sqrt(np.mean(np.square(later))))
+    louder = _pump(24.67, 1.0, 20.0, seed=3)
+    strikes = float(np.sqrt(np.mean(np.square(louder)) - own**2))
+    severity = own / strikes * 10 ** (-10 / 20)
+    records = {
+        "healthy": _recorded(healthy),
+        "healthy, another run": _recorded(later),
+        "outer race, -10 dB": _recorded(_pump(24.67, severity, 20.0, seed=4)),
+    }
+    what = "simulated pump; the strikes of its bearing are 10 dB below its own vibration"
+    first, other = "healthy", "healthy, another run"
+    return _bearing_set("faint fault", what, records, 24.67, CATALOGUE["6205"], first, other)
+
+
+def simulated_speed() -> DataSet:
+    """Learned at three speeds, shown a healthy fourth (as `later`) and a fault at a learned one."""
+    parts = [_pump(hz, 0.0, 15.0, seed=10 + i) for i, hz in enumerate((20.0, 25.0, 30.0))]
+    records = {
+        "three speeds": _recorded(np.concatenate(parts)),
+        "a fourth speed": _recorded(_pump(37.0, 0.0, 20.0, seed=20)),
+        "fault at a learned speed": _recorded(_pump(25.0, 0.3, 20.0, seed=21, lines_hz=25.0)),
+    }
+    what = "simulated pump learned at 20, 25 and 30 Hz without telling the speed; healthy at 37 Hz"
+    first, other = "three speeds", "a fourth speed"
+    return _bearing_set("fourth speed", what, records, 25.0, CATALOGUE["6205"], first, other)
+
+
+def _pump(shaft_hz: float, severity: float, length_s: float, *, seed: int, lines_hz: float = 0.0) -> Rows:
+    strike_hz = CATALOGUE["6205"].frequencies(lines_hz or shaft_hz).bpfo_hz
+    pump = VibrationSimulator(sample_rate_hz=12800.0, shaft_hz=shaft_hz, strike_hz=strike_hz, seed=seed)
+    pump.severity = severity
+    block = round(WINDOW_S * 12800)
+    return np.concatenate([pump.block(block) for _ in range(round(length_s / WINDOW_S))])
+
+
+def _recorded(samples: Rows) -> Recording:
+    return Recording(Path("simulated"), samples[None, :], 12800.0, "g", ("x",))
+
+
+def _part(record: Recording, first: int, last: int) -> Recording:
+    cut = record.samples[:, first:last]
+    return Recording(record.path, cut, record.sample_rate_hz, record.unit, record.axes)
+
+
+def _bearing_set(
+    name: str,
+    what: str,
+    records: dict[str, Recording],
+    shaft_hz: float,
+    bearing: BearingGeometry | None,
+    first: str,
+    other: str,
+) -> DataSet:
+    any_record = records[first]
+    n_samples = round(WINDOW_S * any_record.sample_rate_hz)
+    plan = FeaturePlan(
+        any_record.sample_rate_hz, n_samples, any_record.unit, any_record.axes, shaft_hz, bearing
+    )
+    edges = np.linspace(plan.lowest_hz, plan.usable_hz, BANDS + 1)
+    lines = tuple((float(a), float(b)) for a, b in itertools.pairwise(edges))
+    wide = FeatureExtractor(
+        FeaturePlan(
+            any_record.sample_rate_hz,
+            n_samples,
+            any_record.unit,
+            any_record.axes,
+            shaft_hz,
+            bearing,
+            more_bands_hz=lines,
+        )
+    )
+    narrow = FeatureExtractor(plan)
+    known = set(narrow.schema.names)
+    extra = [i for i, n in enumerate(wide.schema.names) if n not in known]
+    at = [wide.schema.names.index(n) for n in narrow.schema.names]
+    rows = {key: windows_matrix(wide, record.samples) for key, record in records.items()}
+
+    def view(columns: list[int]) -> View:
+        schema = FeatureSchema(
+            tuple(wide.schema.names[i] for i in columns), tuple(wide.schema.units[i] for i in columns)
+        )
+        faults = {key: x[:, columns] for key, x in rows.items() if key not in (first, other)}
+        return View(schema, rows[first][:, columns], rows[other][:, columns], faults)
+
+    assert len(extra) == BANDS, len(extra)
+    return DataSet(name, what, WINDOW_S, view(at), view(extra))

@@ -1,0 +1,267 @@
+"""pdm-edge learn, recalibrate and note: the baseline of a machine, made, moved and reopened."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pdm_edge.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from pdm_edge.config import Config, MachineConfig
+    from pdm_edge.detect.bundle import Manifest
+
+_CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("config", type=_CONFIG)
+@click.option("--machine", "machine_id", help="Which machine; needed if the configuration has several.")
+@click.option("--from", "recordings", multiple=True, metavar="FILE", help="Healthy recording to learn from.")
+@click.option("--anyway", is_flag=True, help="Learn although the data look faulty or unsettled.")
+@click.option("--false-alarms-per-month", type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--family",
+    type=click.Choice(["linear", "dense", "mobilenet", "squeezenet"]),
+    default="linear",
+    show_default=True,
+)
+@click.option("--float32", is_flag=True, help="Do not quantize the weights to int8.")
+@click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Give up after so many s.")
+def learn(
+    config: Path,
+    machine_id: str | None,
+    recordings: tuple[str, ...],
+    anyway: bool,
+    false_alarms_per_month: float | None,
+    family: str,
+    float32: bool,
+    for_s: float | None,
+) -> None:
+    """Learn what healthy looks like for the machines of CONFIG.
+
+    Without --from, live: windows are collected until they are enough and the machine has settled, and
+    kept on disk, so that it can be stopped and started again. What was collected so far is used at
+    once with --anyway. With --from, from recordings (with their own options behind a question mark:
+    healthy.mat?sample_rate_hz=48000&unit=g).
+    """
+    from pdm_edge.config import load_config
+
+    loaded = load_config(config)
+    options: dict[str, Any] = {"family": family, "quantize": not float32}
+    if false_alarms_per_month is not None:
+        options["false_alarms_per_month"] = false_alarms_per_month
+    if recordings:
+        manifest = _from_recordings(loaded, machine_id, recordings, anyway, options)
+        _report(manifest)
+    elif anyway:
+        _report(_from_collected(loaded, machine_id, options))
+    else:
+        _live(loaded, for_s)
+
+
+@click.command()
+@click.argument("config", type=_CONFIG)
+@click.option("--machine", "machine_id", help="Which machine; needed if the configuration has several.")
+@click.option(
+    "--false-alarms-per-month", type=click.FloatRange(min=0, min_open=True), help="The rate to set it for."
+)
+@click.option("--from", "recordings", multiple=True, metavar="FILE", help="Healthy recording to score.")
+def recalibrate(
+    config: Path, machine_id: str | None, false_alarms_per_month: float | None, recordings: tuple[str, ...]
+) -> None:
+    """Set a new threshold for the model of a machine, without training it again.
+
+    For another rate of false alarms the scores that the model keeps are asked again; with --from,
+    healthy recordings are scored. A running monitor takes it up within seconds.
+    """
+    import numpy as np
+
+    from pdm_edge.config import load_config
+    from pdm_edge.detect.bundle import load_bundle, write_bundle
+    from pdm_edge.detect.commission import recalibrated
+    from pdm_edge.detect.life import keep_previous
+
+    loaded = load_config(config)
+    machine = _chosen(loaded, machine_id)
+    path = _models(loaded) / machine.id
+    bundle = load_bundle(path)
+    old = bundle.manifest.threshold
+    scores = None
+    if recordings:
+        normalised = [s for s in _scored(loaded, machine, recordings) if s == s]
+        scores = np.array(normalised) * old.value
+    rate = false_alarms_per_month or old.false_alarms_per_month or 1.0
+    manifest = recalibrated(bundle.manifest, false_alarms_per_month=rate, scores=scores)
+    keep_previous(path)
+    write_bundle(path, bundle.model, manifest)
+    click.echo(f"{machine.id}: threshold {old.value:.4g} -> {manifest.threshold.value:.4g}")
+    click.echo(f"  {manifest.threshold.derivation}")
+
+
+@click.command()
+@click.argument("config", type=_CONFIG)
+@click.argument("text")
+@click.option("--machine", "machine_id", help="Which machine; needed if the configuration has several.")
+@click.option("--keep-baseline", is_flag=True, help="Only write it down; nothing has changed in the machine.")
+def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -> None:
+    """Write down what was done to a machine, such as "bearing replaced".
+
+    The baseline is reopened: the machine learns anew, and the old model is kept as the previous one
+    (`pdm-edge models rollback` brings it back).
+    """
+    from pdm_edge.config import load_config
+    from pdm_edge.detect.life import add_note
+
+    loaded = load_config(config)
+    machine = _chosen(loaded, machine_id)
+    add_note(_models(loaded), machine.id, text, reopen=not keep_baseline)
+    click.echo(f"{machine.id}: noted{'' if keep_baseline else '; it learns its baseline anew'}")
+
+
+def _models(config: Config) -> Path:
+    return config.path(config.store.path).parent / "models"
+
+
+def _chosen(config: Config, machine_id: str | None) -> MachineConfig:
+    ids = [machine.id for machine in config.machine]
+    if machine_id is None and len(ids) > 1:
+        raise ConfigError(f"there are {len(ids)} machines", mend=f"Say which: --machine {' or '.join(ids)}")
+    for machine in config.machine:
+        if machine_id in (None, machine.id):
+            return machine
+    raise ConfigError(f"there is no machine {machine_id!r}", mend=f"One of {', '.join(ids)}")
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _from_recordings(
+    config: Config, machine_id: str | None, names: tuple[str, ...], anyway: bool, options: dict[str, Any]
+) -> Manifest:
+    import msgspec
+
+    from pdm_edge.detect.bundle import load_bundle, write_bundle
+    from pdm_edge.detect.life import keep_previous
+    from pdm_edge.machine import Machine
+
+    machine_config = _chosen(config, machine_id)
+    detect = msgspec.structs.replace(machine_config.detect, model=None, learn_windows=sys.maxsize)
+    with tempfile.TemporaryDirectory() as folder, _bar() as bar:
+        machine = Machine(msgspec.structs.replace(machine_config, detect=detect), models=Path(folder))
+        reading = bar.add_task("reading", total=len(names))
+        for name in names:
+            _play(machine, machine_config, name)
+            bar.advance(reading)
+        training = bar.add_task("training", total=1.0)
+        manifest = machine.model.finish(
+            anyway=anyway, progress=lambda share: bar.update(training, completed=share), **options
+        )
+        made = load_bundle(Path(folder) / machine.id)
+        path = _models(config) / machine.id
+        keep_previous(path)
+        write_bundle(path, made.model, made.manifest)
+    return manifest
+
+
+def _from_collected(config: Config, machine_id: str | None, options: dict[str, Any]) -> Manifest:
+    """Use what a live run has collected so far, however doubtful it looks."""
+    from pdm_edge.detect.life import ModelLife
+
+    machine = _chosen(config, machine_id)
+    life = ModelLife(
+        machine.id,
+        _models(config),
+        given=None,
+        learn_windows=machine.detect.learn_windows,
+        alarm_n=machine.alarm.n,
+        alarm_m=machine.alarm.m,
+    )
+    life.take_up()
+    with _bar() as bar:
+        training = bar.add_task("training", total=1.0)
+        return life.finish(
+            anyway=True, progress=lambda share: bar.update(training, completed=share), **options
+        )
+
+
+def _live(config: Config, for_s: float | None) -> None:
+    from pdm_edge.monitor import Monitor
+
+    deadline = None if for_s is None else time.monotonic() + for_s
+    with Monitor.from_config(config) as monitor, _bar() as bar:
+        tasks = {m.id: bar.add_task(m.id, total=m.config.detect.learn_windows) for m in monitor.machines}
+        while any(m.status.to_learn for m in monitor.machines) and not monitor.ended:
+            if deadline is not None and time.monotonic() > deadline:
+                raise ModelError(
+                    "; ".join(f"{m.id}: {m.model.missing or 'no window yet'}" for m in monitor.machines),
+                    mend="What was collected is kept: start it again, or use it with --anyway",
+                )
+            monitor.step()
+            for machine in monitor.machines:
+                words = f"{machine.id}: {machine.model.missing or 'done'}"
+                bar.update(tasks[machine.id], completed=machine.status.learned, description=words)
+        for machine in monitor.machines:
+            if machine.model.manifest is None:
+                why = machine.status.note or machine.model.missing or "nothing came"
+                raise ModelError(f"machine {machine.id!r} has no model: {why}")
+            _report(machine.model.manifest)
+
+
+def _play(machine: Any, config: MachineConfig, name: str) -> list[float]:
+    """Run a recording through the machine; return the scores that came of it."""
+    from pdm_edge.acquire import open_source
+    from pdm_edge.clock import FixedClock
+    from pdm_edge.monitor import Monitor
+    from pdm_edge.records import Score
+
+    waveforms = [sensor.id for sensor in config.sensor if sensor.is_waveform]
+    if len(waveforms) != 1:
+        raise ConfigError(
+            f"machine {config.id!r} has {len(waveforms)} vibration sensors; a recording feeds one",
+            mend="Learn it live",
+        )
+    scores: list[float] = []
+
+    class Keep:
+        def write(self, records: Any) -> None:
+            scores.extend(record.value for record in records if isinstance(record, Score))
+
+        def close(self) -> None:
+            return None
+
+    path, mark, query = name.partition("?")
+    url = f"replay://{quote(str(Path(path).resolve()))}{mark}{query}"
+    source = open_source(url, clock=FixedClock(), sensor=waveforms[0])
+    with Monitor([machine], patient=[source], sinks=[Keep()]) as monitor:
+        for _ in monitor:
+            pass
+    return scores
+
+
+def _scored(config: Config, machine_config: MachineConfig, names: tuple[str, ...]) -> list[float]:
+    from pdm_edge.machine import Machine
+
+    machine = Machine(machine_config, models=_models(config))
+    return [score for name in names for score in _play(machine, machine_config, name)]
+
+
+def _report(manifest: Manifest) -> None:
+    threshold, training = manifest.threshold, manifest.training
+    click.echo(f"{manifest.name}: learned from {training.windows} windows ({training.left_out} left out)")
+    for name, state in manifest.states.items():
+        click.echo(f"  {name}: {state.windows} windows")
+    click.echo(f"  model: {training.family}, {manifest.quantization}, {len(manifest.feature_names)} features")
+    click.echo(f"  threshold {threshold.value:.4g}: {threshold.derivation}")
+    for warning in training.warnings:
+        click.echo(f"  overruled: {warning}")
