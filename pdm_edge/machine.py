@@ -176,6 +176,7 @@ class Machine:
             if isinstance(window, Gap):
                 out.append(window)
                 continue
+            self._feed(window)
             extractor = self._extractor(sensor, window)
             if extractor is None:
                 continue
@@ -338,6 +339,12 @@ class Machine:
             # The sensor set or its rates have changed since the model was made.
             self._say(f"model does not fit this machine any more: {error}")
             return None
+
+    def _feed(self, window: Waveform) -> None:
+        try:
+            self.model.feed(window)
+        except ModelError as error:
+            self._say(f"model cannot be fed: {error}")
 
     def _severity(self, zone: Zone | None) -> float:
         """Normalised: the score, or the ISO zone where that is worse. NaN if neither is known."""

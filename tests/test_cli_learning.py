@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,37 @@ def test_learn_recalibrate_and_note_from_the_command_line(plant: Path) -> None:
     assert noted.exit_code == 0
     assert not bundle.exists()
     assert load_bundle(plant.parent / "models" / "pump.previous").manifest.training.family == "dense"
+
+
+def test_a_model_is_packed_put_on_trial_and_rolled_back_from_the_command_line(plant: Path) -> None:
+    assert run("learn", plant).exit_code == 0
+    folder = plant.parent / "models"
+    first = load_bundle(folder / "pump").manifest
+    other = plant.parent / "other"
+    (folder / "pump").rename(other)
+    assert run("learn", plant, "--from", plant.parent / "healthy.npz", "--family", "dense").exit_code == 0
+    assert run("models", "trial", plant, other).exit_code == 0
+    assert load_bundle(folder / "pump.candidate").manifest == first
+    assert run("recalibrate", plant, "--false-alarms-per-month", 100).exit_code == 0
+    before = load_bundle(folder / "pump.previous").manifest
+    assert run("models", "rollback", plant).exit_code == 0
+    assert load_bundle(folder / "pump").manifest == before
+
+
+def test_bench_shows_the_four_figures_of_a_shipped_bundle() -> None:
+    shown = run("bench", "simulated-pump", "--calls", "200")
+    assert shown.exit_code == 0
+    for word in ("bare invoke", "whole score", "throughput", "energy", "memory", "accuracy"):
+        assert word in shown.output
+
+
+def test_check_and_bench_on_the_command_line() -> None:
+    foreign = Path(__file__).parent / "models" / "torch.tflite"
+    checked = run("models", "check", foreign)
+    assert checked.exit_code == 0
+    assert "as a reconstruction" in checked.output
+    row = json.loads(run("bench", foreign, "--calls", "200", "--json").output)
+    assert row["input_shape"] == [1, 16]
+    assert 0 < row["invoke_p50_us"] <= row["score_p50_us"] * 1.5
+    assert row["energy_basis"].startswith(("measured", "estimated"))
+    assert row["memory_mb"] > 0

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".venv-tflite"
 LIST = ROOT / "tests" / "tflite-runtime.txt"
-TESTS = ("tests/test_detect.py", "tests/test_author.py", "tests/test_learning.py")
+TESTS = ("tests/test_detect.py", "tests/test_author.py", "tests/test_learning.py", "tests/test_foreign.py")
 
 
 def main() -> None:

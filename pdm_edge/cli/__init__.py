@@ -19,8 +19,10 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "analyze": "pdm_edge.cli.analyze",
+    "bench": "pdm_edge.cli.bench",
     "demo": "pdm_edge.cli.demo",
     "learn": "pdm_edge.cli.learn",
+    "models": "pdm_edge.cli.models",
     "note": "pdm_edge.cli.learn",
     "ports": "pdm_edge.cli.ports",
     "probe": "pdm_edge.cli.probe",

@@ -91,8 +91,8 @@ def recalibrate(
     from pdm_edge.detect.life import keep_previous
 
     loaded = load_config(config)
-    machine = _chosen(loaded, machine_id)
-    path = _models(loaded) / machine.id
+    machine = chosen_machine(loaded, machine_id)
+    path = models_folder(loaded) / machine.id
     bundle = load_bundle(path)
     old = bundle.manifest.threshold
     scores = None
@@ -122,16 +122,18 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     from pdm_edge.detect.life import add_note
 
     loaded = load_config(config)
-    machine = _chosen(loaded, machine_id)
-    add_note(_models(loaded), machine.id, text, reopen=not keep_baseline)
+    machine = chosen_machine(loaded, machine_id)
+    add_note(models_folder(loaded), machine.id, text, reopen=not keep_baseline)
     click.echo(f"{machine.id}: noted{'' if keep_baseline else '; it learns its baseline anew'}")
 
 
-def _models(config: Config) -> Path:
+def models_folder(config: Config) -> Path:
+    """Where the learned models of a configuration are kept."""
     return config.path(config.store.path).parent / "models"
 
 
-def _chosen(config: Config, machine_id: str | None) -> MachineConfig:
+def chosen_machine(config: Config, machine_id: str | None) -> MachineConfig:
+    """The machine that is meant; it need not be named if there is only one."""
     ids = [machine.id for machine in config.machine]
     if machine_id is None and len(ids) > 1:
         raise ConfigError(f"there are {len(ids)} machines", mend=f"Say which: --machine {' or '.join(ids)}")
@@ -155,7 +157,7 @@ def _from_recordings(
     from pdm_edge.detect.life import keep_previous
     from pdm_edge.machine import Machine
 
-    machine_config = _chosen(config, machine_id)
+    machine_config = chosen_machine(config, machine_id)
     detect = msgspec.structs.replace(machine_config.detect, model=None, learn_windows=sys.maxsize)
     with tempfile.TemporaryDirectory() as folder, _bar() as bar:
         machine = Machine(msgspec.structs.replace(machine_config, detect=detect), models=Path(folder))
@@ -168,7 +170,7 @@ def _from_recordings(
             anyway=anyway, progress=lambda share: bar.update(training, completed=share), **options
         )
         made = load_bundle(Path(folder) / machine.id)
-        path = _models(config) / machine.id
+        path = models_folder(config) / machine.id
         keep_previous(path)
         write_bundle(path, made.model, made.manifest)
     return manifest
@@ -178,10 +180,10 @@ def _from_collected(config: Config, machine_id: str | None, options: dict[str, A
     """Use what a live run has collected so far, however doubtful it looks."""
     from pdm_edge.detect.life import ModelLife
 
-    machine = _chosen(config, machine_id)
+    machine = chosen_machine(config, machine_id)
     life = ModelLife(
         machine.id,
-        _models(config),
+        models_folder(config),
         given=None,
         learn_windows=machine.detect.learn_windows,
         alarm_n=machine.alarm.n,
@@ -252,7 +254,7 @@ def _play(machine: Any, config: MachineConfig, name: str) -> list[float]:
 def _scored(config: Config, machine_config: MachineConfig, names: tuple[str, ...]) -> list[float]:
     from pdm_edge.machine import Machine
 
-    machine = Machine(machine_config, models=_models(config))
+    machine = Machine(machine_config, models=models_folder(config))
     return [score for name in names for score in _play(machine, machine_config, name)]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from pdm_edge.records import FeatureVector, Float32Array, Score, bad, uncertain,
 NAMED_CONTRIBUTIONS: Final = 5
 MOST_MISSING: Final = 0.5
 """Share of missing features above which a vector is not scored."""
+
+EXPLAINED_FROM: Final = 0.5
+"""Normalised score from which its contributions are named; below, there is nothing to explain."""
 
 
 class AnomalyDetector:
@@ -37,6 +41,7 @@ class AnomalyDetector:
         self._states = _states(bundle.manifest)
         self._baseline = np.array(bundle.manifest.baseline, dtype=np.float32)
         given = bundle.manifest.input
+        self._names = bundle.manifest.feature_names
         self._offset = np.array(given.offset, dtype=np.float32)
         self._factor = np.array(given.factor, dtype=np.float32)
 
@@ -49,7 +54,8 @@ class AnomalyDetector:
 
         A missing feature is put at its baseline, so it adds nothing, and lowers the quality. With
         too many missing, in an operating state that was never learned, or with a result that is
-        no number, there is no score: NaN, with the reason in its quality.
+        no number, there is no score: NaN, with the reason in its quality. What carries it is named
+        from `EXPLAINED_FROM` on.
 
         Raises
         ------
@@ -63,8 +69,8 @@ class AnomalyDetector:
             return self._none(vector, "unlearned")
         x = vector.values
         quality = vector.quality
-        missing = ~np.isfinite(x)
-        if missing.any():
+        if not np.isfinite(x).all():
+            missing = ~np.isfinite(x)
             if missing.mean() > MOST_MISSING:
                 return self._none(vector, "missing")
             x = np.where(missing, self._typical(vector.state), x)
@@ -73,9 +79,8 @@ class AnomalyDetector:
         if not math.isfinite(raw):
             return self._none(vector, "nonfinite")
         value = raw / manifest.threshold.value
-        return Score(
-            vector.machine, value, manifest.name, vector.stamp, self._contributions(squares), quality
-        )
+        carried = self._contributions(squares) if value >= EXPLAINED_FROM else ()
+        return Score(vector.machine, value, manifest.name, vector.stamp, carried, quality)
 
     def score_rows(self, rows: Float32Array, state: str = "") -> npt.NDArray[np.float64]:
         """Normalised scores of complete vectors, shape ``(n, n_features)``, in one call of the model.
@@ -91,6 +96,10 @@ class AnomalyDetector:
         outputs = self._model.run_batch(x)
         raw = self._output.scores(outputs, x.reshape(len(rows), -1))
         return raw.astype(np.float64) / self.manifest.threshold.value
+
+    def invoke_only(self, row: Float32Array) -> Callable[[], Any]:
+        """See `TfliteModel.invoke_only`."""
+        return self._model.invoke_only(row.reshape(self._model.input_shape))
 
     def _as_input(self, x: Float32Array, state: str) -> Float32Array:
         held = self._states.get(state)
@@ -112,14 +121,12 @@ class AnomalyDetector:
     def _contributions(self, squares: Float32Array | None) -> tuple[tuple[str, float], ...]:
         if squares is None:
             return ()
-        total = float(squares.sum())
+        values = squares.tolist()  # of a few dozen values, plain Python is the quicker one
+        total = sum(values)
         if not total > 0:
             return ()
-        count = min(NAMED_CONTRIBUTIONS, squares.size)
-        strongest = np.argpartition(squares, -count)[-count:]
-        names = self.manifest.feature_names
-        shares = sorted(((float(squares[i]) / total, int(i)) for i in strongest), reverse=True)
-        return tuple((names[i], round(share, 4)) for share, i in shares)
+        strongest = heapq.nlargest(NAMED_CONTRIBUTIONS, zip(values, self._names, strict=True))
+        return tuple((name, round(value / total, 4)) for value, name in strongest)
 
     def _none(self, vector: FeatureVector, reason: str) -> Score:
         quality = worst(vector.quality, bad(reason))

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,11 @@ from pdm_edge.detect.bundle import MANIFEST_NAME, Bundle, Manifest, load_bundle,
 from pdm_edge.detect.collect import Commissioning, schema_of_journal
 from pdm_edge.detect.drift import DECISION, MOVED, DriftWatch
 from pdm_edge.detect.explain import in_words
+from pdm_edge.detect.feed import Feed
 from pdm_edge.detect.guard import try_model
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.errors import ModelError
-from pdm_edge.records import Evidence, FeatureVector, Score
+from pdm_edge.records import Evidence, FeatureVector, Score, Waveform, worst
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,8 @@ class ModelLife:
         self._refused = False
         self._seen_ns = 0
         self._drift: DriftWatch | None = None
+        self._feed: Feed | None = None
+        self._fed: FeatureVector | None = None
         if given is not None:
             self._detector = AnomalyDetector(_tried(load_bundle(given)))
         else:
@@ -141,6 +145,25 @@ class ModelLife:
             found.append(Evidence(text, watch.rising, DECISION, "sigma"))
         return tuple(found)
 
+    def feed(self, window: Waveform) -> None:
+        """Show a window to a model that is not fed with the machine's vector.
+
+        Raises
+        ------
+        ModelError
+            If its input cannot be made of such a window; it is not asked again.
+        """
+        manifest = self.manifest
+        if manifest is None or manifest.input.kind == "features":
+            return
+        if self._feed is None:
+            self._feed = Feed(manifest.input)
+        try:
+            self._fed = self._feed.vector(window, self.machine) or self._fed
+        except ModelError:
+            self._detector, self._refused = None, True
+            raise
+
     def learn(self, vector: FeatureVector) -> bool:
         """Collect one healthy window; True once a model has been made of them all.
 
@@ -206,6 +229,11 @@ class ModelLife:
         """
         if self._detector is None:
             return None
+        own = self._detector.manifest.input.kind != "features"
+        if own:
+            if self._fed is None:
+                return None
+            vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
         try:
             score = self._detector.score(vector)
         except ModelError:
@@ -214,7 +242,7 @@ class ModelLife:
         if self._other is not None and self.comparison is not None:
             self._compare(vector, score)
         watch = self.drift
-        if watch is not None:
+        if watch is not None and not own:
             watch.observe(vector, score.value)
         return score
 

@@ -9,6 +9,7 @@ shared between threads: a shared one has given wrong results without an error.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -85,6 +86,12 @@ class TfliteModel:
         if self._rows != self.input_shape[0]:
             self._resize(self.input_shape[0])
         return self._invoke(x)
+
+    def invoke_only(self, x: Float32Array) -> Callable[[], Any]:
+        """The bare call of the runtime, on an input that is set once: the bound of all around it."""
+        self.run(x)
+        bare: Callable[[], Any] = self._interpreter.invoke
+        return bare
 
     def run_batch(self, rows: Float32Array) -> dict[str, Float32Array]:
         """Outputs for many inputs, shape ``(n, ...)``, in one call; output shapes begin with n.
