@@ -144,12 +144,14 @@ class DetectConfig(_Table, frozen=True, kw_only=True):
     """Which model judges: a bundle by path or name, or one learned from `learn_windows` vectors.
 
     With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone. The threshold is
-    set so that a healthy machine raises ``false_alarms_per_month``, as far as the data reach.
+    set so that a healthy machine raises ``false_alarms_per_month``, as far as the data reach. The
+    families are told apart in docs/models.md.
     """
 
     model: str | None = None
     learn_windows: int = 300
     false_alarms_per_month: float = 1.0
+    family: Literal["linear", "dense", "mobilenet", "squeezenet"] = "linear"
 
 
 class AlarmConfig(_Table, frozen=True, kw_only=True):

@@ -110,6 +110,7 @@ class Machine:
             alarm_n=config.alarm.n,
             alarm_m=config.alarm.m,
             false_alarms_per_month=config.detect.false_alarms_per_month,
+            family=config.detect.family,
         )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._heard_ns: int | None = None

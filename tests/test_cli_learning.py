@@ -79,6 +79,14 @@ def test_a_model_is_packed_put_on_trial_and_rolled_back_from_the_command_line(pl
     assert load_bundle(folder / "pump").manifest == before
 
 
+def test_a_network_on_the_spectrum_is_learned_and_judges(plant: Path) -> None:
+    learned = run("learn", plant, "--family", "mobilenet")
+    assert learned.exit_code == 0, learned.output
+    manifest = load_bundle(plant.parent / "models" / "pump").manifest
+    assert (manifest.input.kind, manifest.input.sensor, len(manifest.feature_names)) == ("spectrum", "de", 64)
+    assert run("recalibrate", plant, "--from", plant.parent / "healthy.npz").exit_code == 0
+
+
 def test_bench_shows_the_four_figures_of_a_shipped_bundle() -> None:
     shown = run("bench", "simulated-pump", "--calls", "200")
     assert shown.exit_code == 0

@@ -31,8 +31,7 @@ _CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--family",
     type=click.Choice(["linear", "dense", "mobilenet", "squeezenet"]),
-    default="linear",
-    show_default=True,
+    help="Kind of model; else the one that CONFIG names.",
 )
 @click.option("--float32", is_flag=True, help="Do not quantize the weights to int8.")
 @click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Give up after so many s.")
@@ -42,7 +41,7 @@ def learn(
     recordings: tuple[str, ...],
     anyway: bool,
     false_alarms_per_month: float | None,
-    family: str,
+    family: str | None,
     float32: bool,
     for_s: float | None,
 ) -> None:
@@ -56,7 +55,9 @@ def learn(
     from pdm_edge.config import load_config
 
     loaded = load_config(config)
-    options: dict[str, Any] = {"family": family, "quantize": not float32}
+    if family is not None:
+        loaded = _with_family(loaded, family)
+    options: dict[str, Any] = {"quantize": not float32}
     if false_alarms_per_month is not None:
         options["false_alarms_per_month"] = false_alarms_per_month
     if recordings:
@@ -127,6 +128,14 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     click.echo(f"{machine.id}: noted{'' if keep_baseline else '; it learns its baseline anew'}")
 
 
+def _with_family(config: Config, family: str) -> Config:
+    import msgspec
+
+    replace = msgspec.structs.replace
+    machines = tuple(replace(m, detect=replace(m.detect, family=family)) for m in config.machine)
+    return replace(config, machine=machines)
+
+
 def models_folder(config: Config) -> Path:
     """Where the learned models of a configuration are kept."""
     return config.path(config.store.path).parent / "models"
@@ -188,6 +197,7 @@ def _from_collected(config: Config, machine_id: str | None, options: dict[str, A
         learn_windows=machine.detect.learn_windows,
         alarm_n=machine.alarm.n,
         alarm_m=machine.alarm.m,
+        family=machine.detect.family,
     )
     life.take_up()
     with _bar() as bar:

@@ -16,11 +16,27 @@ LOWEST_DB: Final = -200.0
 FEWEST_LINES: Final = 1
 
 
+SPECTRAL: Final = ("mobilenet", "squeezenet")
+"""Families that learn from the spectrum of one sensor, not from the machine's vector."""
+
+SPECTRUM_BANDS: Final = 64
+USABLE: Final = 2.56
+"""Sample rate over highest usable frequency, by convention of vibration analysers."""
+
+
+def spectrum_of(window: Waveform) -> ModelInput:
+    """What the spectral families are fed with: 64 bands from zero to the highest usable frequency."""
+    high_hz = window.sample_rate_hz / USABLE
+    return ModelInput(
+        kind="spectrum", sensor=window.sensor, bands=SPECTRUM_BANDS, low_hz=0.0, high_hz=high_hz
+    )
+
+
 class Feed:
     """Turns windows into the input that a manifest names; planned anew for another rate or length."""
 
     def __init__(self, given: ModelInput) -> None:
-        self._given = given
+        self.given = given
         self._key: tuple[float, str, int] | None = None
         self._schema: FeatureSchema | None = None
         self._levels: BandLevels | None = None
@@ -33,22 +49,22 @@ class Feed:
         ModelError
             If such a window cannot be turned into it.
         """
-        if window.sensor != self._given.sensor:
+        if window.sensor != self.given.sensor:
             return None
-        if self._given.axis >= len(window.axes):
-            raise ModelError(f"the model is fed with axis {self._given.axis}, {window.sensor!r} has no such")
+        if self.given.axis >= len(window.axes):
+            raise ModelError(f"the model is fed with axis {self.given.axis}, {window.sensor!r} has no such")
         key = (window.sample_rate_hz, window.unit, window.n_samples)
         if key != self._key or self._schema is None:
             self._plan(*key)
             self._key = key
         assert self._schema is not None
-        samples = window.samples[self._given.axis]
+        samples = window.samples[self.given.axis]
         values = samples if self._levels is None else self._levels(samples)
         duration_s = window.n_samples / window.sample_rate_hz
         return FeatureVector(machine, values, self._schema, window.stamp, duration_s, quality=window.quality)
 
     def _plan(self, sample_rate_hz: float, unit: str, n_samples: int) -> None:
-        given = self._given
+        given = self.given
         self._schema = FeatureSchema(*input_names(given, n_samples, sample_rate_hz, unit))
         self._levels = None
         if given.kind != "waveform":

@@ -22,7 +22,7 @@ from pdm_edge.detect.bundle import MANIFEST_NAME, Bundle, Manifest, load_bundle,
 from pdm_edge.detect.collect import Commissioning, schema_of_journal
 from pdm_edge.detect.drift import DECISION, MOVED, DriftWatch
 from pdm_edge.detect.explain import in_words
-from pdm_edge.detect.feed import Feed
+from pdm_edge.detect.feed import SPECTRAL, Feed, spectrum_of
 from pdm_edge.detect.guard import try_model
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.errors import ModelError
@@ -154,9 +154,12 @@ class ModelLife:
             If its input cannot be made of such a window; it is not asked again.
         """
         manifest = self.manifest
-        if manifest is None or manifest.input.kind == "features":
+        if manifest is None and self.learning and self._options.get("family") in SPECTRAL:
+            if self._feed is None:
+                self._feed = Feed(spectrum_of(window))
+        elif manifest is None or manifest.input.kind == "features":
             return
-        if self._feed is None:
+        elif self._feed is None:
             self._feed = Feed(manifest.input)
         try:
             self._fed = self._feed.vector(window, self.machine) or self._fed
@@ -172,6 +175,10 @@ class ModelLife:
         ModelError
             If the windows do not make a model; nothing more is collected then.
         """
+        if self._feed is not None:
+            if self._fed is None:
+                return False
+            vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
         if self._collecting is None or self._collecting.schema.id != vector.schema.id:
             journal = _beside(self.path, "learning")
             self._collecting = Commissioning(vector.schema, self._learn_windows, journal=journal)
@@ -208,6 +215,8 @@ class ModelLife:
             model, manifest = self._collecting.finish(
                 name=self.machine, anyway=anyway, **{**self._options, **options}
             )
+            if self._feed is not None:
+                manifest = msgspec.structs.replace(manifest, input=self._feed.given)
             keep_previous(self.path)
             write_bundle(self.path, model, manifest)
             self._detector = AnomalyDetector(load_bundle(self.path))

@@ -54,7 +54,7 @@ def floors(
     for name, unit, value in zip(names, units, centre, strict=True):
         if is_level(name, unit):
             found.append(LEVEL_FLOOR)
-        elif unit == "db":
+        elif unit.startswith("db"):
             found.append(DECIBEL_FLOOR)
         elif name.endswith("skewness"):
             found.append(SKEWNESS_FLOOR)
