@@ -13,8 +13,11 @@ from typing import Final
 
 import click
 
-from firmware_bridge.checks import CHECKS, CheckError, Session
+from firmware_bridge import command_checks, stream_checks
 from firmware_bridge.device import ByteStream, DeviceError, SerialStream
+from firmware_bridge.session import CheckError, Session
+
+CHECKS: Final = (*stream_checks.CHECKS, *command_checks.CHECKS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from fractions import Fraction
 
@@ -149,6 +150,19 @@ def test_a_restart_that_has_counted_further_than_before_is_not_taken_for_a_loss(
     assert isinstance(gap, Gap)
     assert gap.first is None
     assert "restarted" in gap.why
+
+
+def test_another_device_at_the_same_line_does_not_continue_the_count_of_the_first() -> None:
+    feeder = Feeder()
+    feeder.send(descriptor(), 0.0)
+    feeder.block(0)
+    feeder.stream.forget_descriptor()
+    feeder.send(dataclasses.replace(descriptor(), device_id="another"), 1.0)
+    gap, _ = feeder.block(100 * N)
+    assert isinstance(gap, Gap)
+    assert gap.first is None
+    assert "exchanged" in gap.why
+    assert feeder.stream.counters["devices_exchanged"] == 1
 
 
 def test_repeated_data_and_scalars_are_dropped_and_counted() -> None:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 256
 _LOGS_A_MINUTE: Final = 20
+_NO_BOOT: Final = -1
 _DRIFT_WORTH_TELLING_PPM: Final = 1000.0
 _LOG_LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -83,6 +84,7 @@ class DeviceStream:
         self._sensors: dict[int, _Sensor] = {}
         self._ticks: TickClock | None = None
         self._outdated = False
+        self._device_id = ""
         self._last_scalars: tuple[int, int] | None = None
         self._log_minute, self._logs = 0, 0
         self._drift_told = False
@@ -124,6 +126,12 @@ class DeviceStream:
         if descriptor == before:
             return
         self._layouts = {sensor.number: sensor for sensor in descriptor.sensors}
+        if self._device_id and self._device_id != descriptor.device_id:
+            logger.warning("%s: now %r, before %r", self._name, descriptor.device_id, self._device_id)
+            self.counters["devices_exchanged"] += 1
+            for known in self._sensors.values():
+                known.boot = _NO_BOOT  # its count goes on from nothing that was here before
+        self._device_id = descriptor.device_id
         if before is None or before.boot != descriptor.boot or before.tick_hz != descriptor.tick_hz:
             self._ticks = TickClock(descriptor.tick_hz)
         for number, sensor in self._layouts.items():
@@ -205,7 +213,8 @@ class DeviceStream:
         missing_s = 0.0 if sensor.ended is None else (stamp.monotonic_ns - sensor.ended.monotonic_ns) / 1e9
         lost = max(round(missing_s * rate_hz), 0)
         self.counters["lost_samples"] += lost
-        why = f"the device was restarted; about {max(missing_s, 0.0):.3f} s were not measured or not sent"
+        missing = f"about {max(missing_s, 0.0):.3f} s were not measured or not sent"
+        why = f"the device was restarted or exchanged; {missing}"
         return Gap(sensor_id, "samples", lost, why, stamp)
 
     def _take_scalars(self, scalars: Scalars, frame: Frame, stamp: Stamp) -> list[Measurement]:

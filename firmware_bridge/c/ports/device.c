@@ -4,6 +4,9 @@
 #include "signal.h"
 
 static const uint32_t rates_hz[] = {25600u, 12800u, 6400u};
+#ifndef DEVICE_FIRST_RATE
+#define DEVICE_FIRST_RATE 0 /* index of the sample rate at the start */
+#endif
 static const float ranges_g[] = {16.0f, 8.0f, 4.0f};
 enum { N_RATES = 3, N_RANGES = 3, LONGEST_BURST = 1000000 };
 enum { MOST_AT_ONCE = 64 }; /* samples a step: what was late goes out before more is made */
@@ -155,12 +158,17 @@ static bool is_over(uint32_t tick, uint32_t end)
     return tick - end < 0x80000000u;
 }
 
-void device_step(device_t *device, uint32_t tick)
+static bool sample_is_due(const device_t *device, uint32_t tick)
+{
+    return (device->streaming || device->burst_left != 0u) && is_over(tick, device->due);
+}
+
+bool device_step(device_t *device, uint32_t tick)
 {
     const uint32_t rate_hz = rates_hz[device->rate];
     uint32_t left = MOST_AT_ONCE;
 
-    while (left-- != 0u && (device->streaming || device->burst_left != 0u) && is_over(tick, device->due)) {
+    while (left-- != 0u && sample_is_due(device, tick)) {
         take_sample(device);
         device->due += device->tick_hz / rate_hz;
         device->due_fraction += device->tick_hz % rate_hz;
@@ -182,6 +190,7 @@ void device_step(device_t *device, uint32_t tick)
         send_status(device, tick);
         send_scalars(device, tick);
     }
+    return sample_is_due(device, tick);
 }
 
 /* --- commands --- */
@@ -321,6 +330,7 @@ void device_start(device_t *device, uint16_t boot, uint32_t tick_hz, uint32_t ti
     *device = zeroed;
     device->link.boot = boot;
     device->tick_hz = tick_hz;
+    device->rate = DEVICE_FIRST_RATE;
     device->second = tick + tick_hz;
     pdm_decoder_init(&device->decoder, device->received, sizeof device->received);
     send_descriptor(device, tick);

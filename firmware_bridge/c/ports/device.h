@@ -45,8 +45,9 @@ typedef struct {
 /* Start; `boot` differs from that of the start before. */
 void device_start(device_t *device, uint16_t boot, uint32_t tick_hz, uint32_t tick);
 
-/* Take the samples that are due, and send what is to be sent. Call it at least every millisecond. */
-void device_step(device_t *device, uint32_t tick);
+/* Take samples that are due, and queue what is to be sent. Call it at least every millisecond, and
+ * at once, after sending, if it returns true: then more samples are due. */
+bool device_step(device_t *device, uint32_t tick);
 
 /* A byte came from the gateway. */
 void device_receive(device_t *device, uint8_t byte, uint32_t tick);

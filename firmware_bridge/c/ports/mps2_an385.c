@@ -120,17 +120,18 @@ int main(void)
     for (;;) {
         const uint8_t *out;
         size_t pending, n = 0u;
+        bool more;
 
         while ((UART_STATE & RX_FULL) != 0u) {
             device_receive(&device, (uint8_t)UART_DATA, now());
         }
-        device_step(&device, now());
+        more = device_step(&device, now());
         pending = device_pending(&device, &out);
         while (n < pending && n < TX_BYTES_A_TURN && (UART_STATE & TX_FULL) == 0u) {
             UART_DATA = out[n++];
         }
         device_sent(&device, n);
-        if (n == 0u || n == pending) {
+        if (!more && (n == 0u || n == pending)) {
             sleep();
         }
     }

@@ -58,6 +58,7 @@ int main(int argc, char **argv)
 {
     static device_t device;
     const int line = open_line(argc > 1 ? argv[1] : NULL);
+    bool more = false;
 
     if (line < 0) {
         perror(argc > 1 ? argv[1] : "pseudo terminal");
@@ -71,7 +72,7 @@ int main(int argc, char **argv)
         ssize_t n;
         size_t pending;
 
-        (void)poll(&event, 1u, 1);
+        (void)poll(&event, 1u, more ? 0 : 1);
         n = read(line, in, sizeof in);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
             return 0; /* the line is gone */
@@ -79,7 +80,7 @@ int main(int argc, char **argv)
         for (ssize_t i = 0; i < n; i++) {
             device_receive(&device, in[i], now_us());
         }
-        device_step(&device, now_us());
+        more = device_step(&device, now_us());
         pending = device_pending(&device, &out);
         if (pending != 0u) {
             n = write(line, out, pending);
