@@ -62,7 +62,8 @@ def it_sends_a_burst_of_exactly_what_was_asked_for(session: Session) -> None:
     reply = session.client.request("burst", sensor.number, n)
     if reply.result != "ok":
         raise CheckError(f"`burst` of {n} samples is answered {reply.result!r}.")
-    burst = [d for d in messages(session.listen(1.5), Data) if d.sensor == sensor.number]
+    session.client.wait_for(lambda f: isinstance(f.message, Data) and bool(f.message.flags & BURST_END), 3.0)
+    burst = [d for d in messages(session.listen(SETTLE_S), Data) if d.sensor == sensor.number]
     got = sum(d.n_samples for d in burst)
     if got != n:
         raise CheckError(f"`burst` of {n} samples brought {got}.")
@@ -97,7 +98,7 @@ def it_tells_its_tick_in_a_time_sync(session: Session) -> None:
     assert session.descriptor is not None
     session.quiet()
     first = session.client.time_sync(time.time_ns())
-    session.listen(1.0)
+    session.listen(0.5)
     second = session.client.time_sync(time.time_ns())
     seconds = (second.monotonic_ns - first.monotonic_ns) / 1e9
     measured_hz = ((second.tick - first.tick) % 2**32) / seconds
@@ -109,7 +110,7 @@ def it_tells_its_tick_in_a_time_sync(session: Session) -> None:
 def it_does_a_repeated_command_once_and_answers_twice(session: Session) -> None:
     wire = encode_frame(Command("stop", 0x7A7A, (255,)), sequence=0, tick=0)
     session.client.send_bytes(wire + wire)
-    replies = [r for r in messages(session.listen(1.0), Reply) if r.token == 0x7A7A]
+    replies = [r for r in messages(session.listen(0.6), Reply) if r.token == 0x7A7A]
     if len(replies) != 2:
         raise CheckError(f"The same command twice at once was answered {len(replies)} times, not 2.")
 

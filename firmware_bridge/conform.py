@@ -15,7 +15,7 @@ import click
 
 from firmware_bridge import command_checks, stream_checks
 from firmware_bridge.device import ByteStream, DeviceError, SerialStream
-from firmware_bridge.session import CheckError, Session
+from firmware_bridge.session import LISTEN_S, CheckError, Session
 
 CHECKS: Final = (*stream_checks.CHECKS, *command_checks.CHECKS)
 
@@ -29,15 +29,19 @@ class Outcome:
     text: str = ""
 
 
-def conform(stream: ByteStream, told: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
+def conform(
+    stream: ByteStream, told: Callable[[Outcome], None] = lambda _: None, *, listen_s: float = LISTEN_S
+) -> list[Outcome]:
     """Run all checks on a device; `told` hears of each outcome as it comes.
+
+    The stream is listened to for `listen_s`: the longer, the rarer are the faults that are found.
 
     Raises
     ------
     OSError
         If the line breaks.
     """
-    session = Session(stream)
+    session = Session(stream, listen_s)
     outcomes: list[Outcome] = []
     blocked = ""
     for check in CHECKS:
@@ -63,7 +67,10 @@ _MARKS: Final = {"passed": "ok    ", "failed": "FAILED", "skipped": "-     "}
 @click.command()
 @click.argument("device")
 @click.option("--baud", default=921600, show_default=True, help="Bits a second of the line.")
-def main(device: str, baud: int) -> None:
+@click.option(
+    "--listen", "listen_s", default=LISTEN_S, show_default=True, help="Seconds to watch the stream."
+)
+def main(device: str, baud: int, listen_s: float) -> None:
     """Check the DEVICE on a serial port against the wire protocol, version 1.
 
     It is told to stop, to start, to measure a burst and to test itself; its sample rate and range
@@ -77,7 +84,7 @@ def main(device: str, baud: int) -> None:
 
     try:
         stream = SerialStream(device, baud)
-        outcomes = conform(stream, tell)
+        outcomes = conform(stream, tell, listen_s=listen_s)
         stream.close()
     except OSError as error:
         click.echo(f"{device}: {error}", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from firmware_bridge.device import ByteStream, DeviceClient
 from firmware_bridge.messages import Data, Descriptor, Frame, SensorDescriptor
@@ -11,7 +11,8 @@ from firmware_bridge.stream import StreamCounters
 
 M = TypeVar("M")
 
-SETTLE_S = 0.2
+LISTEN_S: Final = 2.0
+SETTLE_S: Final = 0.2
 
 
 class CheckError(Exception):
@@ -27,6 +28,7 @@ class Session:
     """What the checks learn of a device, one after another."""
 
     stream: ByteStream
+    listen_s: float = LISTEN_S
     client: DeviceClient = field(init=False)
     descriptor: Descriptor | None = None
     heard: list[Frame] = field(default_factory=list)

@@ -86,6 +86,7 @@ def test_rate_and_range_are_taken_exactly_or_not_at_all(client: DeviceClient) ->
     client.set_range(0, 4.0)
     (sensor,) = client.identify().sensors
     assert (float(sensor.sample_rate_hz), sensor.range_max, sensor.scale) == (12_800.0, 4.0, 4.0 / 32768)
+    client.frames(0.2)  # what had come before
     frames = burst(client, 600)
     for frame in frames:
         expected = expected_counts(frame.first_sample, frame.n_samples, range_max=4.0)

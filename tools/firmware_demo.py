@@ -13,6 +13,7 @@ from pathlib import Path
 
 from firmware_bridge.emulator import EmulatedDevice, EmulatorError, build_cortex_m3
 
+RATE = "-DDEVICE_FIRST_RATE=1"  # 12.8 kHz: the emulator makes a system call for each byte
 MACHINE = """
 [gateway]
 id = "firmware-demo"
@@ -35,7 +36,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="pdm-firmware-"))
     try:
         print("building the firmware for Cortex-M3", file=sys.stderr)
-        device = EmulatedDevice(build_cortex_m3(folder / "device.elf"))
+        device = EmulatedDevice(build_cortex_m3(folder / "device.elf", RATE))
         try:
             print(f"it runs on {device.port}", file=sys.stderr)
             config = folder / "machine.toml"

@@ -9,7 +9,7 @@ static const uint32_t rates_hz[] = {25600u, 12800u, 6400u};
 #endif
 static const float ranges_g[] = {16.0f, 8.0f, 4.0f};
 enum { N_RATES = 3, N_RANGES = 3, LONGEST_BURST = 1000000 };
-enum { MOST_AT_ONCE = 64 }; /* samples a step: what was late goes out before more is made */
+enum { MOST_AT_ONCE = 256 }; /* samples a step: what was late goes out before more is made */
 
 /* --- out: frames are encoded into a queue; what finds no room is dropped and counted --- */
 
@@ -163,11 +163,34 @@ static bool sample_is_due(const device_t *device, uint32_t tick)
     return (device->streaming || device->burst_left != 0u) && is_over(tick, device->due);
 }
 
+/* A converter does not wait: what was not fetched for a quarter of a second is lost, and counted. */
+static void skip_what_was_missed(device_t *device, uint32_t tick)
+{
+    const uint32_t rate_hz = rates_hz[device->rate];
+    const uint32_t late = tick - device->due;
+    uint64_t ticks;
+    uint32_t missed;
+
+    if (!device->streaming || !sample_is_due(device, tick) || late < device->tick_hz / 4u) {
+        return;
+    }
+    if (device->filled != 0u) {
+        send_block(device, false);
+    }
+    missed = (uint32_t)((uint64_t)late * rate_hz / device->tick_hz);
+    ticks = (uint64_t)missed * device->tick_hz + device->due_fraction;
+    device->taken += missed;
+    device->dropped_samples += missed;
+    device->due += (uint32_t)(ticks / rate_hz);
+    device->due_fraction = (uint32_t)(ticks % rate_hz);
+}
+
 bool device_step(device_t *device, uint32_t tick)
 {
     const uint32_t rate_hz = rates_hz[device->rate];
     uint32_t left = MOST_AT_ONCE;
 
+    skip_what_was_missed(device, tick);
     while (left-- != 0u && sample_is_due(device, tick)) {
         take_sample(device);
         device->due += device->tick_hz / rate_hz;

@@ -22,7 +22,7 @@
 
 enum { CLOCK_HZ = 25000000, BAUD = 921600 };
 enum { TX_FULL = 1, RX_FULL = 2, TX_ENABLE = 1, RX_ENABLE = 2, RX_INTERRUPT = 8 };
-enum { TX_BYTES_A_TURN = 512 };
+enum { TX_BYTES_A_TURN = 4096 };
 
 /* Set by the linker script. */
 extern uint32_t stack_top, data_load, data_start, data_end, bss_start, bss_end;
@@ -131,7 +131,7 @@ int main(void)
             UART_DATA = out[n++];
         }
         device_sent(&device, n);
-        if (!more && (n == 0u || n == pending)) {
+        if (n == 0u ? pending != 0u || !more : n == pending && !more) {
             sleep();
         }
     }
