@@ -1,6 +1,7 @@
 """Values of Modbus devices, several on one line, each with its own fate.
 
-Devices are polled in the order in which they are due. A device that does not answer is left alone
+Devices are polled in the order in which they are due; where the line is short of time, none gets
+more than its share of it, however slow its answers are. A device that does not answer is left alone
 for a pause that doubles from 1 s to 30 s, and all silent devices together take at most 4 % of
 the line's time as long as others answer. A register that a device refuses makes its own value
 bad and no other. What is not read is said to be stale at every poll, so nothing that follows can
@@ -155,11 +156,13 @@ class ModbusSource:
                 return ()
         if isinstance(device, BurstTask):
             return device.step(self._line)
-        now_s = time.monotonic()
-        device.due_s = max(device.due_s + device.options.poll_s, now_s)
-        if device.pause_s and not self._may_try(device, now_s):
+        started_s = time.monotonic()
+        device.due_s = max(device.due_s + device.options.poll_s, started_s)
+        if device.pause_s and not self._may_try(device, started_s):
             return self._silent(device.plan)
-        return self._poll(device)
+        readings = self._poll(device)
+        self._share(device, time.monotonic() - started_s)
+        return readings
 
     def counters(self) -> Mapping[str, int]:
         out = {**self._counters, **self._line.counters}
@@ -185,6 +188,12 @@ class ModbusSource:
 
     def close(self) -> None:
         self._line.close()
+
+    def _share(self, device: _Device, spent_s: float) -> None:
+        """Where others wait, a slow device gets no more of the line than its share."""
+        now_s = time.monotonic()
+        if any(d.due_s < now_s for d in self._devices if d is not device):
+            device.due_s = max(device.due_s, now_s + spent_s * (len(self._devices) - 1))
 
     def _may_try(self, device: _Device, now_s: float) -> bool:
         """Whether a silent device may be asked: its pause is over, and the line has time for it."""
