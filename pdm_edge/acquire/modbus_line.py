@@ -2,10 +2,10 @@
 
 The deadline is absolute and holds whatever the line brings, so a device that babbles costs no more
 than one that is silent. Nothing that came before a request is read as its reply. On a serial line
-replies carry no number, so after a device was silent, its next reply is only believed if nothing
-follows it for one time-out: an earlier reply that comes late is then dropped with it. And a reply
-that is the same as one to another request a moment before may be its repetition: it is asked for
-again until that is settled.
+replies carry no number, so for 3 s after a device was silent, and at least once, a reply of it is
+only believed if nothing follows it for one time-out: where a late one was taken for the reply, the
+true one follows, and both are dropped. And a reply that is the same as one to another request a
+moment before may be its repetition: it is asked for again until that is settled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_KEPT: Final = 4096
 _SILENT_UNTIL_RECONNECT: Final = 3
+_LATE_S: Final = 3.0
 _ASK_AGAIN: Final = 3
 _REPEATED_WITHIN_S: Final = 0.06
 _GATEWAY_CODES: Final = {10, 11}
@@ -77,7 +78,7 @@ class ModbusLine:
         self._port: Port | None = None
         self._transaction = 0
         self._quiet_since_s = 0.0
-        self._doubted: set[int] = set()
+        self._silent_at_s: dict[int, float] = {}
         self._silent_in_a_row = 0
         self._echoes = False
         self._stream = bytearray()
@@ -190,7 +191,7 @@ class ModbusLine:
         while True:
             part = port.receive(deadline_s)
             if not part:
-                self._doubted.add(device)
+                self._silent_at_s[device] = time.monotonic()
                 self.counters["foreign_bytes"] += len(buffer)
                 return None
             buffer += part
@@ -233,13 +234,15 @@ class ModbusLine:
 
     def _is_timely(self, port: Port, device: int, n_behind: int) -> bool:
         """Whether a reply may be believed; see the module's text."""
-        if device not in self._doubted:
+        silent_at_s = self._silent_at_s.get(device)
+        if silent_at_s is None:
             return True
         behind = n_behind + self._drain(port, time.monotonic() + self.settings.timeout_s)
         if behind:
             self.counters["late_replies"] += 1
             return False
-        self._doubted.discard(device)
+        if time.monotonic() - silent_at_s > _LATE_S:
+            del self._silent_at_s[device]
         return True
 
     def _drain(self, port: Port, until_s: float) -> int:
