@@ -253,14 +253,15 @@ class Machine:
     def _judge(self, vector: FeatureVector) -> list[Record]:
         self._windows += 1
         velocity_mm_s, band = self._velocity(vector)
-        if vector.quality.level == "bad":
+        speed_rpm = vector.as_dict()[self._speed_name] if self._speed_name else math.nan
+        operating = self._tracker.observe(velocity_mm_s=velocity_mm_s, speed_rpm=speed_rpm)
+        still = operating.kind == "stopped" and not math.isnan(speed_rpm)
+        if vector.quality.level == "bad" and not still:
             # Not heard: a machine whose sensors lie goes to unknown as one whose sensors are silent.
             self._score, self._velocity_mm_s, self._operating = math.nan, math.nan, "unknown"
             return [vector]
         self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
         self._velocity_mm_s = velocity_mm_s
-        speed_rpm = vector.as_dict()[self._speed_name] if self._speed_name else math.nan
-        operating = self._tracker.observe(velocity_mm_s=velocity_mm_s, speed_rpm=speed_rpm)
         self._operating = str(operating)
         vector = replace(vector, state=self._operating)
         if operating.kind != "running":

@@ -102,3 +102,13 @@ def test_a_sensor_at_its_configured_full_scale_is_marked_clipped(tmp_path: Path)
     (vector,) = (record for record in feed(pump, 0, x) if isinstance(record, FeatureVector))
     assert vector.quality.reasons == ("clipped",)
     assert vector.quality.level == "uncertain"
+
+
+def test_a_coarse_sensor_that_does_not_move_at_a_measured_standstill_is_no_fault(tmp_path: Path) -> None:
+    pump = machine(tmp_path)
+    still = np.full(4096, 0.031)
+    vectors = [r for s in range(15) for r in feed(pump, s, still, speed_rpm=0.0)]
+    assert {vector.state for vector in vectors if isinstance(vector, FeatureVector)} == {"stopped"}
+    assert advisories(vectors) == []
+    told = [r for s in range(15, 30) for r in feed(pump, s, still)]
+    assert advisories(told) == ["unknown"], "while it turns, it is"
