@@ -165,7 +165,7 @@ class Machine:
             learned=self.model.collected,
             to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
-            finding=finding(self._health, score) if stands_out else "",
+            finding=finding(self._health, score) if stands_out else self.model.slow_change,
         )
 
     # acquire -> features

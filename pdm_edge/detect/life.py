@@ -145,6 +145,11 @@ class ModelLife:
             found.append(Evidence(text, watch.rising, DECISION, "sigma"))
         return tuple(found)
 
+    @property
+    def slow_change(self) -> str:
+        """The first of the findings in words, empty if there is none."""
+        return next((finding.what for finding in self.findings()), "")
+
     def feed(self, window: Waveform) -> None:
         """Show a window to a model that is not fed with the machine's vector.
 
