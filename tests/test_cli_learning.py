@@ -87,6 +87,24 @@ def test_a_network_on_the_spectrum_is_learned_and_judges(plant: Path) -> None:
     assert run("recalibrate", plant, "--from", plant.parent / "healthy.npz").exit_code == 0
 
 
+def test_bench_measures_accuracy_on_named_recordings(plant: Path) -> None:
+    from pdm_edge.acquire.simulate import VibrationSimulator
+
+    pump = VibrationSimulator(sample_rate_hz=12800.0, strike_hz=88.0, seed=2)
+    for name, severity in (("later", 0.0), ("faulty", 0.5)):
+        pump.severity = severity
+        samples = np.concatenate([pump.block(12800) for _ in range(3)])
+        np.savez(plant.parent / f"{name}.npz", samples=samples, sample_rate_hz=12800.0, unit="g")
+    assert run("learn", plant).exit_code == 0
+    bundle, folder = plant.parent / "models" / "pump", plant.parent
+    told = ("--config", plant, "--healthy", folder / "later.npz", "--faulty", folder / "faulty.npz")
+    shown = run("bench", bundle, "--calls", 200, *told)
+    assert shown.exit_code == 0, shown.output
+    assert "AUC 1.0000" in shown.output
+    assert "0.0 false per 1,000" in shown.output
+    assert "later.npz against faulty.npz" in shown.output
+
+
 def test_bench_shows_the_four_figures_of_a_shipped_bundle() -> None:
     shown = run("bench", "simulated-pump", "--calls", "200")
     assert shown.exit_code == 0

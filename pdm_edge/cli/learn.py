@@ -268,6 +268,24 @@ def _scored(config: Config, machine_config: MachineConfig, names: tuple[str, ...
     return [score for name in names for score in _play(machine, machine_config, name)]
 
 
+def scores_of(config: Config, machine_id: str | None, model: str, names: tuple[str, ...]) -> list[float]:
+    """Scores of recordings by a bundle, through the pipeline of a machine; what is not scored is left out."""
+    import msgspec
+
+    from pdm_edge.machine import Machine
+
+    machine_config = chosen_machine(config, machine_id)
+    detect = msgspec.structs.replace(machine_config.detect, model=model, learn_windows=0)
+    machine_config = msgspec.structs.replace(machine_config, detect=detect)
+    found: list[float] = []
+    for name in names:
+        machine = Machine(machine_config, models=models_folder(config))
+        found += _play(machine, machine_config, name)
+        if machine.status.note:
+            raise ModelError(machine.status.note, where=name)
+    return [score for score in found if score == score]
+
+
 def _report(manifest: Manifest) -> None:
     threshold, training = manifest.threshold, manifest.training
     click.echo(f"{manifest.name}: learned from {training.windows} windows ({training.left_out} left out)")

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,6 +82,26 @@ def measure_model(
         "memory_mb": _memory_mb(content, runtime),
         "accuracy": _accuracy(bundle),
     }
+
+
+def accuracy_text(healthy: Sequence[float], faulty: Sequence[float]) -> str:
+    """AUC (ties count half) and rates at the threshold, in words.
+
+    Raises
+    ------
+    ModelError
+        If there are no scores on one side.
+    """
+    if not healthy or not faulty:
+        raise ModelError(f"{len(healthy)} healthy and {len(faulty)} faulty scores give no accuracy")
+    order = np.sort(np.asarray(healthy))
+    low = np.searchsorted(order, faulty, side="left") + np.searchsorted(order, faulty, side="right")
+    auc = float(np.mean(low)) / (2 * len(order))
+    high = 1000 * float(np.mean(order >= 1))
+    seen = 100 * float(np.mean(np.asarray(faulty) >= 1))
+    return (
+        f"AUC {auc:.4f}, {high:.1f} false per 1,000 healthy windows, {seen:.1f} % of faulty windows detected"
+    )
 
 
 def _timed(call: Any, calls: int) -> Float32Array:
