@@ -74,6 +74,7 @@ def methods(data_set: data.DataSet) -> list[tuple[str, data.View, Learn]]:
         ("linear int8", data_set.features, network("linear", True)),
         ("linear float32", data_set.features, network("linear", False)),
         ("dense int8", data_set.features, network("dense", True)),
+        ("pruned int8", data_set.features, network("pruned", True)),
         ("dense float32", data_set.features, network("dense", False)),
         ("robust z", data_set.features, yardstick(RobustZ)),
         ("Mahalanobis", data_set.features, yardstick(Mahalanobis)),

@@ -151,7 +151,7 @@ class DetectConfig(_Table, frozen=True, kw_only=True):
     model: str | None = None
     learn_windows: int = 300
     false_alarms_per_month: float = 1.0
-    family: Literal["linear", "dense", "mobilenet", "squeezenet"] = "linear"
+    family: Literal["linear", "dense", "pruned", "mobilenet", "squeezenet"] = "linear"
 
 
 class AlarmConfig(_Table, frozen=True, kw_only=True):

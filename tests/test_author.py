@@ -36,7 +36,7 @@ def scaling() -> Scaling:
     return Scaling(y.mean(axis=0).astype(np.float32), (1 / y.std(axis=0)).astype(np.float32), marked)
 
 
-@pytest.fixture(scope="module", params=["dense", "mobilenet", "squeezenet"])
+@pytest.fixture(scope="module", params=["linear", "dense", "pruned", "mobilenet", "squeezenet"])
 def net(request: pytest.FixtureRequest) -> Autoencoder:
     family: Family = request.param
     return train(healthy(100), scaling(), family=family, seed=3)
@@ -182,6 +182,14 @@ def test_training_lowers_the_error_and_is_reproducible() -> None:
     first, second = (train(x, scaling(), seed=5) for _ in range(2))
     assert write_autoencoder(first, quantize=True) == write_autoencoder(second, quantize=True)
     assert float(first.squared_residuals(x).mean()) < 0.4  # 1.0 is what the mean alone explains
+
+
+def test_pruning_makes_the_file_smaller_and_keeps_what_was_learned() -> None:
+    x = healthy(200)
+    whole, half = (train(x, scaling(), family=family, seed=5) for family in ("dense", "pruned"))
+    sizes = [len(write_autoencoder(net, quantize=True)) for net in (whole, half)]
+    assert sizes[1] < 0.9 * sizes[0]
+    assert float(half.squared_residuals(x).mean()) < 0.6
 
 
 def test_bands_that_make_no_line_are_refused() -> None:

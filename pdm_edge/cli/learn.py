@@ -30,7 +30,7 @@ _CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--false-alarms-per-month", type=click.FloatRange(min=0, min_open=True))
 @click.option(
     "--family",
-    type=click.Choice(["linear", "dense", "mobilenet", "squeezenet"]),
+    type=click.Choice(["linear", "dense", "pruned", "mobilenet", "squeezenet"]),
     help="Kind of model; else the one that CONFIG names.",
 )
 @click.option("--float32", is_flag=True, help="Do not quantize the weights to int8.")
