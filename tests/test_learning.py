@@ -274,6 +274,22 @@ def test_a_model_is_learned_kept_and_found_again(tmp_path: Path) -> None:
     assert score.value < 1
 
 
+def test_what_a_stopped_run_collected_can_be_finished_by_hand(tmp_path: Path) -> None:
+    started = life(tmp_path)
+    for row in healthy(30):
+        started.learn(vector(row))
+    by_hand = life(tmp_path)
+    by_hand.take_up()
+    manifest = by_hand.finish(anyway=True)
+    assert manifest.training.windows == 30
+    spectral = ModelLife("pump2", tmp_path, given=None, learn_windows=40, family="mobilenet")
+    with pytest.raises(ModelError, match="nothing was collected"):
+        spectral.take_up()
+    collected(healthy(25), journal=tmp_path / "pump2.learning")
+    with pytest.raises(ModelError, match="finished by the live run alone"):
+        spectral.take_up()
+
+
 def test_a_repair_that_is_noted_reopens_the_baseline_and_can_be_taken_back(tmp_path: Path) -> None:
     running = life(tmp_path)
     for row in healthy(40):

@@ -201,10 +201,15 @@ class ModelLife:
         Raises
         ------
         ModelError
-            If it has collected nothing.
+            If it has collected nothing, or spectra: only the live run knows how they were made.
         """
         journal = _beside(self.path, "learning")
-        self._collecting = Commissioning(schema_of_journal(journal), self._learn_windows, journal=journal)
+        schema = schema_of_journal(journal)
+        if self._options.get("family") in SPECTRAL or "/frame_" in schema.names[0]:
+            raise ModelError(
+                "a model of spectra is finished by the live run alone", mend="Learn without --anyway"
+            )
+        self._collecting = Commissioning(schema, self._learn_windows, journal=journal)
 
     def finish(self, *, anyway: bool = False, **options: Any) -> Manifest:
         """Make a model of the windows collected so far, keep it, and judge by it from now on.
