@@ -76,6 +76,7 @@ from pdm_edge.records import (
     Row,
     Score,
     Stamp,
+    Want,
     Waveform,
 )
 
@@ -127,6 +128,7 @@ __all__ = [
     "SyncRefusedError",
     "SystemClock",
     "Uploader",
+    "Want",
     "Waveform",
     "__version__",
     "load_bundle",

@@ -166,6 +166,13 @@ class AlarmConfig(_Table, frozen=True, kw_only=True):
         return AlarmSettings(**msgspec.structs.asdict(self))
 
 
+class EvidenceConfig(_Table, frozen=True, kw_only=True):
+    """How much of each waveform is kept from before and after an alert or alarm."""
+
+    before_s: float = 4.0
+    after_s: float = 4.0
+
+
 class MachineConfig(_Table, frozen=True, kw_only=True):
     id: str
     sensor: tuple[SensorConfig, ...]
@@ -175,18 +182,23 @@ class MachineConfig(_Table, frozen=True, kw_only=True):
     stopped_below_mm_s: float | None = None
     detect: DetectConfig = DetectConfig()
     alarm: AlarmConfig = AlarmConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
 
 class StoreConfig(_Table, frozen=True, kw_only=True):
+    """The buffer file. With ``commit_s`` that much of the features may be lost if the power goes."""
+
     path: str
     max_mb: int = 512
-    waveforms: bool = False
+    commit_s: float = 0.0
 
 
 class SyncConfig(_Table, frozen=True, kw_only=True):
     """Where the buffer is emptied to. Secrets only as ``env:NAME`` or ``file:PATH``.
 
-    After a failure the next attempt waits, longer each time, up to ``longest_pause_s``.
+    After a failure the next attempt waits, longer each time, up to ``longest_pause_s``. Bytes a day,
+    bits a second and quiet hours are those of `pdm_edge.sync.budget.Budget`. Waveforms, the evidence
+    of an alarm, stay until the far end asks for them, unless ``waveforms = "send"``.
     """
 
     url: str
@@ -194,6 +206,11 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
     batch_rows: int = 200
     timeout_s: float = 10.0
     longest_pause_s: float = 60.0
+    encoding: Literal["json", "cbor"] = "json"
+    waveforms: Literal["on_request", "send"] = "on_request"
+    max_kb_per_day: float | None = None
+    max_kbit_s: float | None = None
+    quiet_hours: str | None = None
     token: str | None = None
     username: str | None = None
     password: str | None = None
@@ -318,6 +335,8 @@ def _check(config: Config, where: str) -> None:
             f"longest_pause_s is {config.sync.longest_pause_s:g}; at least 1",
             where=f"{where}: sync.longest_pause_s",
         )
+    if not 0 <= config.store.commit_s <= 60:
+        raise ConfigError(f"commit_s is {config.store.commit_s:g}; 0 to 60", where=f"{where}: store.commit_s")
     if config.store.max_mb < 4:
         raise ConfigError(f"max_mb is {config.store.max_mb}; at least 4", where=f"{where}: store.max_mb")
 
@@ -327,6 +346,12 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
         check_id(machine.id, "machine")
     if not machine.sensor:
         raise ConfigError("has no sensor", where=where, mend="Add a [[machine.sensor]] table")
+    if not (0 <= machine.evidence.before_s <= 600 and 0 <= machine.evidence.after_s <= 3600):
+        raise ConfigError(
+            f"evidence is {machine.evidence.before_s:g} s before and {machine.evidence.after_s:g} s after",
+            where=f"{where}: evidence",
+            mend="before_s is 0 to 600 (it is kept in memory), after_s 0 to 3600",
+        )
     if machine.window_s <= 0:
         raise ConfigError(f"window_s is {machine.window_s:g}; it must be positive", where=where)
     if machine.detect == DetectConfig(learn_windows=0) and machine.iso20816 is None:

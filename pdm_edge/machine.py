@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pdm_edge.acquire.ring import EvidenceRing
 from pdm_edge.acquire.windows import Windower
 from pdm_edge.advise import AlarmCycle, advisory, finding
 from pdm_edge.assess import assess
@@ -88,6 +89,8 @@ class Machine:
         self.id = config.id
         self._sensors = {sensor.id: sensor for sensor in config.sensor}
         self._windowers = {s.id: Windower(config.window_s) for s in config.sensor if s.is_waveform}
+        before_s, after_s = config.evidence.before_s, config.evidence.after_s
+        self._rings = {sensor: EvidenceRing(before_s, after_s) for sensor in self._windowers}
         self._extractors: dict[str, FeatureExtractor] = {}
         slots = [
             ScalarSlot(sensor.id, scalar.quantity, scalar.unit, sensor.max_age_s)
@@ -123,10 +126,20 @@ class Machine:
     def take(self, measurement: Measurement) -> list[Record]:
         """Work one measurement through all stages; return every record that came of it, in order."""
         if isinstance(measurement, Waveform):
-            return self._take_waveform(measurement)
-        if isinstance(measurement, Reading):
-            return self._take_reading(measurement)
-        return [measurement]
+            records = self._take_waveform(measurement)
+            records += self._rings[measurement.sensor].push(measurement)
+        elif isinstance(measurement, Reading):
+            records = self._take_reading(measurement)
+        else:
+            records = [measurement]
+        for raised in [r for r in records if isinstance(r, Advisory) and r.state in ("alert", "alarm")]:
+            for ring in self._rings.values():
+                records += ring.release(raised.id)
+        return records
+
+    def rest(self) -> list[Record]:
+        """Evidence that is under way when the monitor ends."""
+        return [waveform for ring in self._rings.values() for waveform in ring.rest()]
 
     def tick(self, now: Stamp) -> list[Record]:
         """Notice silence: to be called about once a second, whether or not data came."""

@@ -181,6 +181,8 @@ class Monitor:
         records: list[Record] = []
         while (measurement := self._collector.get(0.0)) is not None:
             records.extend(self._take(measurement))
+        for machine in self.machines:
+            records.extend(machine.rest())
         self._write(records)
         self._closed = True
         if self._sync is not None:
@@ -233,7 +235,7 @@ class Monitor:
                     return
         self._unwritten.clear()
         if self._sync is not None:
-            self._sync.notify()
+            self._sync.notify(urgent=any(isinstance(record, Advisory) for record in records))
 
     def _drop_beyond_limit(self) -> None:
         lost = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pdm_edge.records import Batch, Measurement, Receipt, Record, Stamp
+from pdm_edge.records import LANES, Batch, Lane, Measurement, Receipt, Record, Stamp
 
 
 class Clock(Protocol):
@@ -50,12 +50,12 @@ class Sink(Protocol):
 class Outbox(Protocol):
     """What sync sees of the buffer."""
 
-    def next_batch(self, max_rows: int) -> Batch | None:
-        """The oldest unsent rows of the most urgent lane that has any."""
+    def next_batch(self, max_rows: int, lanes: Sequence[Lane] = LANES) -> Batch | None:
+        """The oldest unsent rows of the most urgent of `lanes` that has any."""
         ...
 
     def settle(self, receipt: Receipt) -> int:
-        """Remove what the far end has; return the number of rows removed."""
+        """Take what the far end has off the list; return the number of rows."""
         ...
 
 

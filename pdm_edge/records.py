@@ -143,7 +143,8 @@ class Waveform:
     ``samples`` has shape ``(n_axes, n_samples)``, float32, in ``unit``; it is made read-only.
     ``stamp`` is the time of the first sample. ``first_sample`` counts samples since the device
     started, so that two waveforms are contiguous exactly when
-    ``next.first_sample == first_sample + n_samples``.
+    ``next.first_sample == first_sample + n_samples``. ``alarm`` is the id of the advisory that it
+    is kept for as evidence, else empty.
     """
 
     sensor: str
@@ -154,6 +155,7 @@ class Waveform:
     stamp: Stamp
     first_sample: int = 0
     quality: Quality = GOOD
+    alarm: str = ""
 
     def __post_init__(self) -> None:
         check_id(self.sensor, "sensor")
@@ -331,6 +333,11 @@ class Advisory:
     zone: str | None = None
     evidence: tuple[Evidence, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """Names this change of state; waveforms kept as its evidence carry it as ``alarm``."""
+        return f"{self.machine}@{self.stamp.boot_id}:{self.stamp.monotonic_ns}"
+
     def __str__(self) -> str:
         return f"{self.machine}: {self.previous} -> {self.state}: {self.headline}. {self.advice}"
 
@@ -344,8 +351,8 @@ class Row:
     """A stored record. Its identity everywhere is ``(gateway, stamp.boot_id, seq)``.
 
     ``context`` is JSON of what many rows share: state, quality, window, sample rate. ``body`` is
-    packed float32 (little endian) for ``features``, a u64 number of the first sample and packed
-    float32 for ``waveform``, else JSON.
+    packed float32 (little endian) for ``features``, a u64 number of the first sample and the packed
+    samples for ``waveform`` (``packing`` in the context says how), else JSON.
     """
 
     seq: int
@@ -360,27 +367,54 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive rows of one lane, oldest first; ``after_seq`` is the row sent before them."""
+    """Consecutive rows of one lane, oldest first; ``after_seq`` is the row sent before them.
+
+    A batch that answers a `Want` names it; it may be empty, which says that there is nothing more.
+    """
 
     gateway: str
     lane: Lane
     after_seq: int
     rows: tuple[Row, ...]
     schemas: Mapping[str, FeatureSchema] = field(default_factory=dict)
+    want: str = ""
+    want_done: bool = False
+    end_seq: int = 0
 
     def __post_init__(self) -> None:
-        if not self.rows:
+        if not self.rows and not self.want:
             raise RecordError("a batch has no rows")
 
     @property
     def through_seq(self) -> int:
-        return self.rows[-1].seq
+        """Of the lane (or of what was asked for), nothing before or at this number is left out."""
+        return max(self.end_seq, self.rows[-1].seq if self.rows else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a far end asks a gateway for: rows of a lane that it lacks, or an alarm's waveforms.
+
+    Rows are those after ``after_seq`` up to ``through_seq``; with ``alarm`` (an `Advisory.id`) they
+    are the waveforms kept for it. ``id`` is the far end's own.
+    """
+
+    id: str
+    lane: Lane
+    after_seq: int = 0
+    through_seq: int = 0
+    alarm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The far end has this lane's rows durably, up to and including ``through_seq``."""
+    """The far end has this lane's rows durably, up to and including ``through_seq``.
+
+    ``want`` repeats that of the batch; ``wants`` is what the far end asks for.
+    """
 
     gateway: str
     lane: Lane
     through_seq: int
+    want: str = ""
+    wants: tuple[Want, ...] = ()

@@ -17,6 +17,7 @@ from pdm_edge.serve import ModbusServer
 from pdm_edge.serve.modbus_server import Watched
 from pdm_edge.store.buffer import Buffer
 from pdm_edge.sync import open_uploader
+from pdm_edge.sync.budget import Budget, Logbook
 from pdm_edge.sync.worker import SyncWorker
 
 
@@ -70,7 +71,15 @@ def open_buffer(config: Config, clock: Clock) -> Buffer:
     """Open the durable buffer of a gateway."""
     path = config.path(config.store.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Buffer(path, gateway=config.gateway.id, max_mb=config.store.max_mb, clock=clock)
+    held = config.sync is not None and config.sync.waveforms == "on_request"
+    return Buffer(
+        path,
+        gateway=config.gateway.id,
+        max_mb=config.store.max_mb,
+        clock=clock,
+        commit_s=config.store.commit_s,
+        on_request=("spectrum", "waveform") if held else (),
+    )
 
 
 def open_server(config: Config, machines: Sequence[Watched]) -> ModbusServer | None:
@@ -92,6 +101,21 @@ def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:
         batch_rows=sync.batch_rows,
         timeout_s=sync.timeout_s,
         longest_pause_s=sync.longest_pause_s,
+        budget=budget_for(config, buffer),
+        logbook=buffer,
+    )
+
+
+def budget_for(config: Config, logbook: Logbook) -> Budget | None:
+    """What may be sent when; None if the configuration sets no bounds."""
+    sync = config.sync
+    if sync is None or (sync.max_kb_per_day, sync.max_kbit_s, sync.quiet_hours) == (None, None, None):
+        return None
+    return Budget(
+        logbook,
+        max_kb_per_day=sync.max_kb_per_day,
+        max_kbit_s=sync.max_kbit_s,
+        quiet_hours=sync.quiet_hours,
     )
 
 
@@ -118,6 +142,7 @@ def uploader_for(config: Config) -> Uploader:
         ca_file=ca_file,
         cert_file=cert_file,
         key_file=key_file,
+        encoding=sync.encoding,
     )
 
 

@@ -35,7 +35,7 @@ def alarm(n: int) -> Advisory:
 
 
 def wave(n: int, samples: int = 5000) -> Waveform:
-    values = np.full((1, samples), n, dtype=np.float32)
+    values = np.random.default_rng(n).normal(0, 1, (1, samples)).astype(np.float32)
     return Waveform("de", values, 25600.0, "g", ("x",), stamp(n), first_sample=n)
 
 
@@ -201,7 +201,9 @@ def test_a_file_of_a_newer_version_or_another_gateway_is_refused(tmp_path: Path)
     with pytest.raises(StoreError, match="belongs to gateway 'gw', this one is 'gw2'"):
         opened(path, gateway="gw2")
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE _sqlite_migrations SET name = '0099_future'")
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('pdm_edge.buffer', '0099_future')"
+    )
     connection.commit()
     connection.close()
     with pytest.raises(StoreError, match=r"newer version .*0099_future"):

@@ -142,7 +142,7 @@ def test_run_monitors_a_real_line_until_sigterm_and_keeps_the_rows(tmp_path: Pat
     assert status["lanes"]["feature"]["rows"] >= 20
     assert "pump-1: alarm" in status["last_alarm"]
     for_people = run("status", "pump.db", cwd=tmp_path)
-    assert "last alarm that waits: pump-1: alarm" in for_people.stdout
+    assert "last alarm: pump-1: alarm" in for_people.stdout
 
 
 def test_run_for_a_while_ends_with_0_when_nothing_is_wrong(tmp_path: Path) -> None:

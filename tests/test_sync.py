@@ -23,7 +23,8 @@ from pdm_edge.records import Batch, FeatureVector, Gap, Receipt
 from pdm_edge.store import Buffer
 from pdm_edge.sync import SyncWorker, drain, open_uploader
 from pdm_edge.sync.payload import MAX_PLAIN_BYTES, decode_batch, encode_batch
-from pdm_edge.sync.receiver import HttpReceiver, Receiver, serve_mqtt
+from pdm_edge.sync.receive_mqtt import serve_mqtt
+from pdm_edge.sync.receiver import HttpReceiver, Receiver
 from pdm_edge.sync.secrets import Secret
 
 
@@ -122,7 +123,9 @@ def test_a_waveform_arrives_bit_by_bit(tmp_path: Path) -> None:
     (row,) = decode_batch(encode_batch(batch, 0)).rows
     body = msgspec.json.decode(row.body)
     assert body["first_sample"] == 7
-    assert np.frombuffer(base64.b64decode(body["samples_f32le"]), "<f4").tolist() == [7.0] * 100
+    samples = np.frombuffer(base64.b64decode(body["samples_f32le"]), "<f4")
+    np.testing.assert_array_equal(samples, wave(7, samples=100).samples[0])
+    assert "packing" not in row.context
     assert msgspec.json.decode(row.context)["sample_rate_hz"] == 25600.0
 
 
@@ -420,7 +423,7 @@ def test_a_broker_that_is_not_there_is_told(tmp_path: Path, mosquitto: str) -> N
         ({"url": "http://"}, "unknown far end"),
         ({"url": "mqtt://user:word@host"}, "a secret stands in the URL"),
         ({"url": "http://host", "token": "s3cret"}, "plain text. Write env:NAME or file:PATH"),
-        ({"url": "http://host", "ca_file": "/x"}, "certificates need https"),
+        ({"url": "http://host", "ca_file": "/x"}, "certificates need https, mqtts or nats+tls"),
         ({"url": "https://host", "ca_file": "/absent.pem"}, "certificate cannot be read"),
     ],
 )

@@ -253,7 +253,7 @@ def _finish(plant: _Plant, console: Console) -> list[str]:
     plant.monitor.close()
     status, buffer = plant.monitor.status(), _buffer(plant)
     arrived = plant.receiver.count()
-    lost = buffer.last_seq - arrived - buffer.rows
+    lost = buffer.last_seq - arrived - buffer.rows - buffer.held
     lost_samples = status.counters.get("lost samples", 0)
     sent = plant.receiver.bytes_received
     console.print()
@@ -266,9 +266,10 @@ def _finish(plant: _Plant, console: Console) -> list[str]:
         ("alarms", str(sum(a.state == "alarm" for a in plant.advisories))),
         ("samples measured", f"{plant.sensor.samples_taken:,}"),
         ("samples lost on the line", f"{lost_samples:,}"),
-        ("rows buffered", f"{buffer.last_seq:,}"),
+        ("rows buffered", f"{buffer.last_seq - buffer.held:,}"),
         ("rows delivered", f"{arrived:,}"),
         ("rows that wait", f"{buffer.rows:,}"),
+        ("waveforms kept as evidence", f"{buffer.held:,}"),
         ("rows lost", f"{lost:,}"),
         ("bytes raw (serial line)", f"{plant.sensor.bytes_written:,}"),
         ("bytes sent (to the receiver)", f"{sent:,}"),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from pdm_edge.cli.show import json_line, utc_text
+
+if TYPE_CHECKING:
+    from pdm_edge.store import BufferStatus
 
 
 @click.command()
@@ -23,26 +27,31 @@ def status(database: Path, as_json: bool) -> None:
 
     found = read_status(database)
     if as_json:
-        click.echo(json_line(asdict(found)))
+        derived = {
+            "rows": found.rows,
+            "oldest_utc_ns": found.oldest_utc_ns,
+            "drained_in_s": found.drained_in_s,
+        }
+        click.echo(json_line({**asdict(found), **derived}))
         return
     table = Table(title=f"{database} (gateway {found.gateway}, {found.file_bytes / 1e6:.2f} MB)")
     for heading in ("lane", "waiting", "kB", "oldest (UTC)", "age", "delivered", "given up"):
         table.add_column(heading, justify="left" if heading == "lane" else "right")
     for name, lane in found.lanes.items():
         oldest = "-" if lane.oldest_utc_ns is None else utc_text(lane.oldest_utc_ns)
-        age = "-" if lane.oldest_utc_ns is None else _age(time.time() - lane.oldest_utc_ns / 1e9)
         table.add_row(
-            name,
+            f"{name} (on request)" if lane.on_request else name,
             str(lane.rows),
             f"{lane.body_bytes / 1e3:.1f}",
             oldest,
-            age,
+            _age(lane.oldest_utc_ns),
             str(lane.delivered),
             str(lane.evicted),
         )
     console = Console()
     console.print(table)
-    console.print(f"last alarm that waits: {found.last_alarm or 'none'}", highlight=False, markup=False)
+    for line in (_backlog(found), _link(found), _clock(found), f"last alarm: {found.last_alarm or 'none'}"):
+        console.print(line, highlight=False, markup=False)
 
 
 @click.command()
@@ -69,7 +78,40 @@ def sync(config: Path) -> None:
     click.echo(f"{rows} rows delivered, {left} left")
 
 
-def _age(seconds_s: float) -> str:
+def _backlog(found: BufferStatus) -> str:
+    if not found.rows:
+        return f"backlog: none{f'; {found.held} rows wait for a request' if found.held else ''}"
+    when = f"the oldest row is {_age(found.oldest_utc_ns)} old"
+    left_s = found.drained_in_s
+    if left_s is None:
+        return f"backlog: {found.rows} rows, {when}"
+    return f"backlog: {found.rows} rows, {when}; about {_span(left_s)} to drain once the link is up"
+
+
+def _link(found: BufferStatus) -> str:
+    if found.last_receipt_utc_ns is None:
+        told = "nothing was ever delivered"
+    else:
+        told = f"last receipt {_age(found.last_receipt_utc_ns)} ago"
+    if found.link_error:
+        told += f"; down: {found.link_error}"
+    days = found.sent_bytes_by_day or {}
+    if days:
+        day, sent = list(days.items())[-1]
+        told += f"; {sent / 1e3:.1f} kB sent on {day}"
+    return f"link: {told}"
+
+
+def _clock(found: BufferStatus) -> str:
+    words = {None: "no row yet", True: "trusted", False: "NOT trusted: rows are corrected when it is set"}
+    return f"clock: {words[found.clock_trusted]}"
+
+
+def _age(utc_ns: int | None) -> str:
+    return "-" if utc_ns is None else _span(time.time() - utc_ns / 1e9)
+
+
+def _span(seconds_s: float) -> str:
     for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds_s >= size:
             return f"{seconds_s / size:.1f} {unit}"

@@ -4,7 +4,8 @@ One SQLite file in WAL mode with ``synchronous=FULL``: measured over 25 real pow
 rows that it had acknowledged, FULL never. A write is one transaction, so a batch costs one sync.
 
 The file has a byte cap, its write-ahead log included. Before the cap is reached the lowest lane
-gives up its oldest rows, alarms last, and every loss leaves a Gap that is itself delivered.
+gives way (`evict`), alarms last, and every loss leaves a Gap that is itself delivered. A damaged
+file, found at start or later, is set aside; what can be read of it goes on in a new one.
 
 Thread use: one connection behind one lock; any thread may call anything.
 """
@@ -14,44 +15,34 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Final, TypeVar
 
 from pdm_edge.errors import StoreError, StoreFullError, SyncError
 from pdm_edge.ports import Clock
-from pdm_edge.records import (
-    LANES,
-    Batch,
-    FeatureSchema,
-    FeatureVector,
-    Gap,
-    Lane,
-    Receipt,
-    Record,
-    Row,
-    Stamp,
-)
-from pdm_edge.store.migrations import migrate
-from pdm_edge.store.opening import open_file
+from pdm_edge.records import LANES, Batch, FeatureSchema, FeatureVector, Gap, Lane, Receipt, Record
+from pdm_edge.store import reading
+from pdm_edge.store.evict import Eviction, Lost
+from pdm_edge.store.file import BufferFile, DamagedError
+from pdm_edge.store.opening import is_damage
 from pdm_edge.store.rows import Stored, to_stored
+from pdm_edge.store.salvage import salvage
 from pdm_edge.store.status import BufferStatus, query_status
+from pdm_edge.store.trend import Trend
+from pdm_edge.store.writing import RowWriter
 
 logger = logging.getLogger(__name__)
 
-_EVICT_ABOVE: Final = 0.85
-_EVICT_ROWS: Final = 500
-_INSERT: Final = (
-    "INSERT INTO outbox (lane, header, utc_ns, monotonic_ns, clock_trusted, body) VALUES (?, ?, ?, ?, ?, ?)"
-)
-_OLDEST: Final = (
-    "SELECT seq, kind, subject, utc_ns, monotonic_ns, boot_id, clock_trusted, body, schema_id, context"
-    " FROM outbox JOIN headers ON headers.id = header WHERE lane = ? ORDER BY seq LIMIT ?"
-)
+KEPT_ROWS: Final = 1000
+"""Delivered rows that stay in each lane of `_KEPT_LANES`, should the far end ask for them again."""
+
+_KEPT_LANES: Final = frozenset({"alarm", "event", "feature"})
+_URGENT: Final = frozenset({"alarm", "event"})
+_PENDING_MOST: Final = 5000
+_T = TypeVar("_T")
 
 
 class Buffer:
@@ -64,40 +55,60 @@ class Buffer:
     gateway
         Id of this gateway; a file of another one is refused.
     max_mb
-        Byte cap in MB (10^6 bytes), write-ahead log included.
+        Byte cap in MB (10^6 bytes), write-ahead log and ballast included.
     clock
         Stamps the gaps that eviction leaves.
+    commit_s
+        Longest time for which a write of nothing but features, spectra and waveforms may wait for
+        others, to spare the flash. That much of it is lost if the power goes. 0: every write is
+        durable when it returns, as those with alarms and events always are.
+    on_request
+        Lanes that are sent only when the far end asks for them.
 
     Raises
     ------
     StoreError
         If the file is foreign, of another gateway, of a newer version, or cannot be opened. A
-        damaged buffer is no error: it is set aside under another name, and a Gap says so.
+        damaged buffer is no error: it is set aside under another name, what can be read of it is
+        kept, and a Gap says so.
     """
 
-    def __init__(self, path: str | Path, *, gateway: str, max_mb: int = 512, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        gateway: str,
+        max_mb: int = 512,
+        clock: Clock,
+        commit_s: float = 0.0,
+        on_request: Sequence[Lane] = (),
+    ) -> None:
         self.path = Path(path)
         self.gateway = gateway
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._connection, self._max_pages, set_aside = open_file(self.path, max_mb)
-        try:
-            migrate(self._connection, str(self.path))
-            self._check_gateway()
-        except BaseException:
-            self._connection.close()
-            raise
-        self._headers: dict[tuple[str, ...], int] = {}
-        self._schemas: set[str] = set()
-        self._handed_out: dict[Lane, int] = {}
-        self._open_gaps: dict[Lane, tuple[int, Gap]] = {}
         self.counters: Counter[str] = Counter()
-        if set_aside is not None:
-            why = f"the buffer file was damaged; it is kept as {set_aside.name}"
-            self.write([Gap("buffer", "rows", 0, why, clock.stamp())])
+        self._clock = clock
+        self._commit_s = commit_s
+        self._lock = threading.RLock()
+        self._trend = Trend(max_mb * 1_000_000)
+        self._pending: list[Stored] = []
+        self._pending_schemas: dict[str, FeatureSchema] = {}
+        self._timer: threading.Timer | None = None
+        self._link_error = ""
+        self._closed = False
+        self._file = BufferFile(self.path, gateway, max_mb)
+        try:
+            self._start(self._file.set_aside)
+            with self._file.transaction() as connection:
+                connection.executemany(
+                    "UPDATE lanes SET on_request = ? WHERE name = ?",
+                    [(int(lane in on_request), lane) for lane in LANES],
+                )
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, records: Sequence[Record]) -> None:
-        """Store all records or none; when this returns they survive a power cut.
+        """Store all records or none; when this returns they survive a power cut (but see `commit_s`).
 
         Raises
         ------
@@ -108,33 +119,38 @@ class Buffer:
         """
         if not records:
             return
+        rows = [to_stored(record) for record in records]
+        vectors = [record for record in records if isinstance(record, FeatureVector)]
+        schemas = {vector.schema.id: vector.schema for vector in vectors}
         with self._lock:
-            self._make_room()
-            try:
-                self._insert(records)
-            except StoreFullError:
-                # The cap was reached within one batch: give way once, then it is the disk.
-                if not self._evict():
-                    raise
-                self._insert(records)
-            self.counters["written"] += len(records)
+            waits = self._commit_s > 0 and not any(row.lane in _URGENT for row in rows)
+            if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
+                self._pending += rows
+                self._pending_schemas |= schemas
+                self._start_timer()
+            else:
+                self._mended(
+                    lambda: self._commit([*self._pending, *rows], {**self._pending_schemas, **schemas})
+                )
+                self._forget_pending()
+            self.counters["written"] += len(rows)
+            self._trend.add(vectors)
 
-    def next_batch(self, max_rows: int) -> Batch | None:
-        """The oldest rows of the most urgent lane that has any; see `pdm_edge.ports.Outbox`."""
+    def flush(self) -> None:
+        """Make durable what waits for `commit_s`; see `write` for what is raised."""
         with self._lock:
-            for number, lane in enumerate(LANES):
-                found = self._connection.execute(_OLDEST, (number, max_rows)).fetchall()
-                if not found:
-                    continue
-                rows = tuple(_row(lane, values) for values in found)
-                self._handed_out[lane] = rows[-1].seq
-                (after,) = self._one("SELECT sent_seq FROM lanes WHERE lane = ?", (number,))
-                schemas = self._read_schemas({row.schema_id for row in rows if row.schema_id})
-                return Batch(self.gateway, lane, after, rows, schemas)
-        return None
+            if self._pending:
+                self._mended(lambda: self._commit(self._pending, self._pending_schemas))
+                self._forget_pending()
+
+    def next_batch(self, max_rows: int, lanes: Sequence[Lane] = LANES) -> Batch | None:
+        """The oldest rows of the most urgent of `lanes` that has any; see `pdm_edge.ports.Outbox`."""
+        with self._lock:
+            self.flush()
+            return self._mended(lambda: self._next_batch(max_rows, lanes))
 
     def settle(self, receipt: Receipt) -> int:
-        """Remove what the far end has, return the number of rows.
+        """Take a receipt: the far end has these rows, and may want others. Return the number of rows.
 
         Raises
         ------
@@ -144,201 +160,236 @@ class Buffer:
         if receipt.gateway != self.gateway:
             raise SyncError(f"receipt of gateway {receipt.gateway!r}, this is {self.gateway!r}")
         with self._lock:
-            handed_out = self._handed_out.get(receipt.lane, 0)
-            if receipt.through_seq > handed_out:
+            batch, since_s = self._handed_out.get((receipt.lane, receipt.want), (None, 0.0))
+            handed_out = batch.through_seq if batch is not None else 0
+            if batch is None or receipt.through_seq > handed_out:
                 raise SyncError(
                     f"receipt through {receipt.through_seq} in lane {receipt.lane}, sent only to {handed_out}"
                 )
-            lane = LANES.index(receipt.lane)
-            with self._transaction():
-                removed = self._connection.execute(
-                    "DELETE FROM outbox WHERE lane = ? AND seq <= ?", (lane, receipt.through_seq)
-                ).rowcount
-                self._connection.execute(
-                    "UPDATE lanes SET delivered = delivered + ?, sent_seq = max(sent_seq, ?) WHERE lane = ?",
-                    (removed, receipt.through_seq, lane),
-                )
-            if removed:
-                # Gives pages back one by one; only executescript steps through all of them.
-                self._connection.executescript("PRAGMA incremental_vacuum")
-            return removed
+            settled = self._mended(lambda: self._relieved(lambda: self._settle(receipt, batch, since_s)))
+            self._file.shrink(emptied=batch.lane == "waveform" or not batch.rows)
+            return settled
 
     def status(self) -> BufferStatus:
         """How much is waiting, in which lane, since when."""
         with self._lock:
-            return query_status(self._connection, self.path)
+            self.flush()
+            return self._mended(lambda: query_status(self._file.connection, self.path))
+
+    def sent_on(self, day: str) -> int:
+        """Bytes sent on a day (``2026-11-24``, UTC), as noted by `note_sent`."""
+        with self._lock:
+            found = self._file.connection.execute(
+                "SELECT bytes FROM traffic WHERE day = ?", (day,)
+            ).fetchone()
+        return int(found[0]) if found else 0
+
+    def note_sent(self, day: str, n_bytes: int) -> None:
+        """Add to the bytes sent on a day; a month of days is kept."""
+        with self._lock, self._file.transaction() as connection:
+            connection.execute(
+                "INSERT INTO traffic (day, bytes) VALUES (?, ?)"
+                " ON CONFLICT (day) DO UPDATE SET bytes = bytes + excluded.bytes",
+                (day, n_bytes),
+            )
+            connection.execute(
+                "DELETE FROM traffic WHERE day NOT IN (SELECT day FROM traffic ORDER BY day DESC LIMIT 31)"
+            )
+
+    def note_failure(self, text: str) -> None:
+        """What keeps the link down, for those who read the status; empty when it is up."""
+        with self._lock:
+            if text != self._link_error:
+                with self._file.transaction() as connection:
+                    connection.execute("UPDATE link SET last_error = ?", (text,))
+                self._link_error = text
 
     def close(self) -> None:
+        """Make everything durable and close the file."""
         with self._lock:
-            self._connection.close()
+            if self._closed:
+                return
+            self._closed = True
+            self._stop_timer()
+            try:
+                self.flush()
+                self._trend.end_minutes()
+                self._insert([], {})
+            except StoreError as error:
+                logger.error("at closing, %d rows were not stored: %s", len(self._pending), error)
+            finally:
+                self._file.close()
+
+    # damage
+
+    def _start(self, aside: Path | None) -> None:
+        """Begin on a file that was just opened; `aside` is the damaged one that it replaces."""
+        self._writer = RowWriter()
+        self._writer.load(self._file.connection)
+        self._eviction = Eviction()
+        self._open_gaps: dict[tuple[Lane, bool], tuple[int, Gap]] = {}
+        self._handed_out: dict[tuple[Lane, str], tuple[Batch, float]] = {}
+        self._link_error = ""
+        self._trend.forget_columns()
+        if aside is None:
+            return
+        saved, lost = salvage(aside, self._file.connection)
+        self._writer.load(self._file.connection)
+        self.counters["set aside"] += 1
+        why = f"the buffer file was damaged; it is kept as {aside.name}; {saved} rows were saved from it"
+        self._commit([to_stored(Gap("buffer", "rows", lost, why, self._clock.stamp()))], {})
+
+    def _mended(self, work: Callable[[], _T]) -> _T:
+        """Do it; if the file turns out to be damaged, begin a new one and do it once more."""
+        if self._file.is_suspect:
+            self._start(self._file.renew())
+        try:
+            return work()
+        except DamagedError as error:
+            logger.error("%s", error)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise self._file.explained(error) from error
+            logger.error("%s: %s", self.path, error)
+        self._start(self._file.renew())
+        return work()
 
     # writing
 
-    def _insert(self, records: Sequence[Record]) -> None:
-        new_headers: dict[tuple[str, ...], int] = {}
-        new_schemas: set[str] = set()
-        with self._transaction():
-            values = []
-            for record in records:
-                if isinstance(record, FeatureVector) and record.schema.id not in self._schemas:
-                    self._write_schema(record.schema)
-                    new_schemas.add(record.schema.id)
-                stored = to_stored(record)
-                stamp = stored.stamp
-                values.append(
-                    (
-                        LANES.index(stored.lane),
-                        self._header(stored, new_headers),
-                        stamp.utc_ns,
-                        stamp.monotonic_ns,
-                        int(stamp.clock_trusted),
-                        stored.body,
-                    )
-                )
-            self._connection.executemany(_INSERT, values)
-        # Known only once the transaction that wrote them has held.
-        self._headers.update(new_headers)
-        self._schemas |= new_schemas
+    def _commit(self, rows: Sequence[Stored], schemas: Mapping[str, FeatureSchema]) -> None:
+        self._make_room()
+        self._relieved(lambda: self._insert(rows, schemas))
 
-    def _header(self, stored: Stored, new: dict[tuple[str, ...], int]) -> int:
-        key = (stored.stamp.boot_id, stored.kind, stored.subject, stored.schema_id, stored.context)
-        known = self._headers.get(key) or new.get(key)
-        if known is not None:
-            return known
-        found = self._connection.execute(
-            "SELECT id FROM headers WHERE boot_id = ? AND kind = ? AND subject = ? AND schema_id = ?"
-            " AND context = ?",
-            key,
-        ).fetchone()
-        if found is None:
-            cursor = self._connection.execute(
-                "INSERT INTO headers (boot_id, kind, subject, schema_id, context) VALUES (?, ?, ?, ?, ?)", key
-            )
-            found = (cursor.lastrowid,)
-        new[key] = int(found[0])
-        return new[key]
+    def _insert(self, rows: Sequence[Stored], schemas: Mapping[str, FeatureSchema]) -> None:
+        self._writer.forget()
+        with self._file.transaction() as connection:
+            self._writer.insert(connection, rows, schemas)
+            self._trend.write(connection)
+        self._writer.keep()
+        self._trend.written()
 
-    def _write_schema(self, schema: FeatureSchema) -> None:
-        self._connection.execute(
-            "INSERT OR IGNORE INTO schemas (id, names, units) VALUES (?, ?, ?)",
-            (schema.id, msgspec.json.encode(schema.names), msgspec.json.encode(schema.units)),
-        )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _relieved(self, work: Callable[[], _T]) -> _T:
+        """Do it; if it does not fit, give up rows and do it once more."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise self._explained(error) from error
-            raise
+            return work()
+        except StoreFullError as error:
+            self._file.relieve()
+            try:
+                if not self._give_up():
+                    raise
+            except StoreFullError:
+                raise error from None
+        return work()
 
-    def _explained(self, error: sqlite3.Error) -> StoreError:
-        where = str(self.path)
-        if "full" in str(error):
-            mend = "Free disk space, or raise store.max_mb"
-            return StoreFullError("disk or byte cap is full", where=where, mend=mend)
-        return StoreError(f"cannot be written: {error}", where=where, mend="Check disk and permissions")
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(self._commit_s, self._time_is_up)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._closed:
+                return
+            try:
+                self.flush()
+            except StoreError as error:
+                self.counters["write failures"] += 1
+                logger.error("%d rows wait in memory: %s", len(self._pending), error)
+                self._start_timer()
+
+    def _forget_pending(self) -> None:
+        self._pending = []
+        self._pending_schemas = {}
+        self._stop_timer()
 
     # keeping the cap
 
     def _make_room(self) -> None:
-        while self._used_pages() > _EVICT_ABOVE * self._max_pages:
-            if not self._evict():
+        try:
+            if not self._file.is_crowded:
                 return
-
-    def _used_pages(self) -> int:
-        (total,), (free,) = self._one("PRAGMA page_count"), self._one("PRAGMA freelist_count")
-        return int(total) - int(free)
-
-    def _evict(self) -> bool:
-        """Give up the oldest rows of the lowest lane; False if there are none."""
-        for number in range(len(LANES) - 1, -1, -1):
-            found = self._connection.execute(
-                "SELECT count(*), min(seq), max(seq), sum(length(body)) FROM"
-                " (SELECT seq, body FROM outbox WHERE lane = ? ORDER BY seq LIMIT ?)",
-                (number, _EVICT_ROWS),
-            ).fetchone()
-            lost, first, last = found[0], found[1], found[2]
-            if not lost or (lost == 1 and first == self._gap_seq(LANES[number])):
+            with self._file.transaction() as connection:
+                self._eviction.drop_delivered(connection)
+            while self._file.is_crowded and self._give_up():
                 continue
-            with self._transaction():
-                self._connection.execute("DELETE FROM outbox WHERE lane = ? AND seq <= ?", (number, last))
-                self._connection.execute(
-                    "UPDATE lanes SET evicted = evicted + ? WHERE lane = ?", (lost, number)
-                )
-                self._note_gap(LANES[number], lost, first, last)
-            self.counters["evicted"] += lost
-            return True
-        return False
+            self._file.shrink(emptied=False)
+        except StoreFullError as error:
+            # The disk, not the cap: what is written next may still fit, or be relieved.
+            logger.warning("no room could be made: %s", error)
 
-    def _gap_seq(self, lane: Lane) -> int | None:
-        return self._open_gaps[lane][0] if lane in self._open_gaps else None
+    def _give_up(self) -> bool:
+        """Give up a share of the least important rows and tell it; False if there are none."""
+        self._eviction.spared = {seq for seq, _ in self._open_gaps.values()}
+        self._eviction.in_flight = {
+            lane: batch.through_seq for (lane, want), (batch, _) in self._handed_out.items() if not want
+        }
+        self._writer.forget()
+        with self._file.transaction() as connection:
+            lost = self._eviction.give_up(connection, self._file.share_bytes)
+            if lost is None:
+                return False
+            noted = self._note_gap(connection, lost)
+        self._writer.keep()
+        self._open_gaps[lost.lane, lost.thinned] = noted
+        self.counters["evicted"] += lost.rows
+        return True
 
-    def _note_gap(self, lane: Lane, lost: int, first: int, last: int) -> None:
+    def _note_gap(self, connection: sqlite3.Connection, lost: Lost) -> tuple[int, Gap]:
         """Write the loss down, or widen the note of the last one if it has not been sent yet."""
-        held = self._open_gaps.get(lane)
-        still_here = held is not None and held[0] > self._handed_out.get("event", 0)
-        if held is not None and still_here:
-            still_here = (
-                self._connection.execute("SELECT 1 FROM outbox WHERE seq = ?", (held[0],)).fetchone()
-                is not None
-            )
-        if held is not None and still_here:
-            lost, first = held[1].lost + lost, held[1].first if held[1].first is not None else first
-            self._connection.execute("DELETE FROM outbox WHERE seq = ?", (held[0],))
-        why = f"buffer full: oldest rows of lane {lane} given up"
-        gap = Gap("buffer", "rows", lost, why, self._clock.stamp(), first=first, last=last)
-        stored = to_stored(gap)
-        header = self._header(stored, {})
-        cursor = self._connection.execute(
-            _INSERT,
-            (
-                LANES.index("event"),
-                header,
-                gap.stamp.utc_ns,
-                gap.stamp.monotonic_ns,
-                int(gap.stamp.clock_trusted),
-                stored.body,
-            ),
-        )
-        self._open_gaps[lane] = (int(cursor.lastrowid or 0), gap)
+        held = self._open_gaps.get((lost.lane, lost.thinned))
+        rows, first, last = lost.rows, lost.first, lost.last
+        if held is not None and held[0] > self._eviction.in_flight.get("event", 0):
+            deleted = connection.execute("DELETE FROM outbox WHERE seq = ?", (held[0],)).rowcount
+            if deleted:
+                rows += held[1].lost
+                first, last = min(first, held[1].first or first), max(last, held[1].last or last)
+        how = "every second row of the oldest" if lost.thinned else "oldest rows"
+        why = f"buffer full: {how} of lane {lost.lane} given up"
+        gap = Gap("buffer", "rows", rows, why, self._clock.stamp(), first=first, last=last)
+        return self._writer.insert_one(connection, to_stored(gap)), gap
 
     # reading
 
-    def _one(self, sql: str, parameters: tuple[object, ...] = ()) -> tuple[int, ...]:
-        found: tuple[int, ...] = self._connection.execute(sql, parameters).fetchone()
-        return found
+    def _next_batch(self, max_rows: int, lanes: Sequence[Lane]) -> Batch | None:
+        connection = self._file.connection
+        on_request = {
+            name for (name,) in connection.execute("SELECT name FROM lanes WHERE on_request").fetchall()
+        }
+        for lane in LANES:
+            if lane not in lanes:
+                continue
+            batch = reading.wanted(connection, self.gateway, lane, max_rows)
+            if batch is None and lane not in on_request:
+                batch = reading.next_in_lane(connection, self.gateway, lane, max_rows)
+            if batch is not None:
+                self._handed_out[lane, batch.want] = (batch, time.monotonic())
+                return batch
+        return None
 
-    def _read_schemas(self, ids: set[str]) -> Mapping[str, FeatureSchema]:
-        schemas = {}
-        for schema_id in sorted(ids):
-            names, units = self._connection.execute(
-                "SELECT names, units FROM schemas WHERE id = ?", (schema_id,)
-            ).fetchone()
-            schemas[schema_id] = FeatureSchema(
-                tuple(msgspec.json.decode(names)), tuple(msgspec.json.decode(units))
+    def _settle(self, receipt: Receipt, batch: Batch, since_s: float) -> int:
+        number, through = LANES.index(receipt.lane), receipt.through_seq
+        with self._file.transaction() as connection:
+            reading.add_wants(connection, receipt.wants)
+            if batch.want:
+                settled = reading.settle_want(connection, batch, through)
+            else:
+                kept = KEPT_ROWS if batch.lane in _KEPT_LANES else 0
+                settled = reading.settle_lane(connection, number, through, kept)
+            rate = settled / max(time.monotonic() - since_s, 1e-6)
+            connection.execute("UPDATE lanes SET delivered = delivered + ? WHERE lane = ?", (settled, number))
+            connection.execute(
+                "UPDATE link SET last_receipt_utc_ns = ?, last_error = '',"
+                " rows_per_s = coalesce(0.8 * rows_per_s, 0.8 * ?) + 0.2 * ?",
+                (self._clock.stamp().utc_ns, rate, rate),
             )
-        return schemas
-
-    def _check_gateway(self) -> None:
-        found = self._connection.execute("SELECT id FROM gateway").fetchone()
-        if found is None:
-            with self._transaction():
-                self._connection.execute("INSERT INTO gateway (id) VALUES (?)", (self.gateway,))
-        elif found[0] != self.gateway:
-            raise StoreError(
-                f"belongs to gateway {found[0]!r}, this one is {self.gateway!r}",
-                where=str(self.path),
-                mend="Name another file in store.path, or put the gateway's id back",
-            )
-
-
-def _row(lane: Lane, values: tuple[Any, ...]) -> Row:
-    seq, kind, subject, utc_ns, monotonic_ns, boot_id, trusted, body, schema_id, context = values
-    stamp = Stamp(utc_ns, monotonic_ns, boot_id, bool(trusted))
-    return Row(seq, lane, kind, subject, stamp, body, schema_id, context)
+        self._link_error = ""
+        if batch.want and through >= batch.through_seq:
+            del self._handed_out[batch.lane, batch.want]
+        return settled

@@ -22,21 +22,37 @@ class LaneStatus:
     oldest_utc_ns: int | None
     delivered: int
     evicted: int
+    on_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BufferStatus:
-    """A snapshot of a buffer file. Bytes include the write-ahead log."""
+    """A snapshot of a buffer file. Bytes include the write-ahead log.
+
+    ``last_seq`` is how many numbers the file has given so far. ``clock_trusted`` is that of the
+    newest row, None if there is none. ``rows_per_s`` is how fast rows were delivered lately.
+    """
 
     gateway: str
     lanes: Mapping[str, LaneStatus]
     file_bytes: int
     last_seq: int
     last_alarm: str | None
+    last_receipt_utc_ns: int | None = None
+    rows_per_s: float | None = None
+    link_error: str = ""
+    clock_trusted: bool | None = None
+    sent_bytes_by_day: Mapping[str, int] | None = None
 
     @property
     def rows(self) -> int:
-        return sum(lane.rows for lane in self.lanes.values())
+        """Rows that wait to be sent; those sent on request only do not count."""
+        return sum(lane.rows for lane in self.lanes.values() if not lane.on_request)
+
+    @property
+    def held(self) -> int:
+        """Rows that stay until the far end asks for them."""
+        return sum(lane.rows for lane in self.lanes.values() if lane.on_request)
 
     @property
     def delivered(self) -> int:
@@ -45,6 +61,17 @@ class BufferStatus:
     @property
     def evicted(self) -> int:
         return sum(lane.evicted for lane in self.lanes.values())
+
+    @property
+    def oldest_utc_ns(self) -> int | None:
+        """Time of the oldest row that waits to be sent."""
+        known = [s.oldest_utc_ns for s in self.lanes.values() if s.oldest_utc_ns and not s.on_request]
+        return min(known, default=None)
+
+    @property
+    def drained_in_s(self) -> float | None:
+        """How long what waits would take at the latest rate; None if no rate is known."""
+        return self.rows / self.rows_per_s if self.rows_per_s else None
 
 
 def read_status(path: str | Path) -> BufferStatus:
@@ -56,10 +83,8 @@ def read_status(path: str | Path) -> BufferStatus:
         If it is not there or no buffer.
     """
     file = Path(path)
-    if not file.is_file():
-        raise StoreError("there is no such file", where=str(file))
     try:
-        connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        connection = open_read_only(file)
         try:
             return query_status(connection, file)
         finally:
@@ -68,27 +93,71 @@ def read_status(path: str | Path) -> BufferStatus:
         raise StoreError(f"is no buffer of pdm-edge: {error}", where=str(file)) from error
 
 
+def open_read_only(file: Path) -> sqlite3.Connection:
+    """A connection that cannot write.
+
+    Raises
+    ------
+    StoreError
+        If the file is not there.
+    """
+    if not file.is_file():
+        raise StoreError("there is no such file", where=str(file))
+    return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+
+
 def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
     """Status through a connection that is open."""
-    waiting = {
-        lane: (rows, size or 0, oldest)
-        for lane, rows, size, oldest in connection.execute(
-            "SELECT lane, count(*), sum(length(body)), min(utc_ns) FROM outbox GROUP BY lane"
-        )
+    lanes = {
+        LANES[number]: _lane(connection, number, sent, delivered, evicted, bool(on_request))
+        for number, sent, delivered, evicted, on_request in connection.execute(
+            "SELECT lane, sent_seq, delivered, evicted, on_request FROM lanes ORDER BY lane"
+        ).fetchall()
     }
-    lanes = {}
-    for number, delivered, evicted in connection.execute("SELECT lane, delivered, evicted FROM lanes"):
-        rows, size, oldest = waiting.get(number, (0, 0, None))
-        lanes[LANES[number]] = LaneStatus(rows, size, oldest, delivered, evicted)
-    (gateway,) = connection.execute("SELECT id FROM gateway").fetchone() or ("",)
+    gateway, first_seq = connection.execute("SELECT id, first_seq FROM gateway").fetchone() or ("", 0)
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-    alarm = connection.execute(
+    newest = connection.execute("SELECT clock_trusted FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
+    receipt, rate, error = connection.execute(
+        "SELECT last_receipt_utc_ns, rows_per_s, last_error FROM link"
+    ).fetchone()
+    size = sum(f.stat().st_size for f in (path, path.with_name(path.name + "-wal")) if f.exists())
+    return BufferStatus(
+        gateway,
+        lanes,
+        size,
+        last[0] - first_seq if last else 0,
+        _last_alarm(connection),
+        last_receipt_utc_ns=receipt,
+        rows_per_s=rate,
+        link_error=error,
+        clock_trusted=bool(newest[0]) if newest else None,
+        sent_bytes_by_day=dict(connection.execute("SELECT day, bytes FROM traffic ORDER BY day")),
+    )
+
+
+def _lane(
+    connection: sqlite3.Connection, number: int, sent: int, delivered: int, evicted: int, on_request: bool
+) -> LaneStatus:
+    waiting = (number, sent)
+    rows, size = connection.execute(
+        "SELECT count(*), sum(length(body)) FROM outbox WHERE lane = ? AND seq > ?", waiting
+    ).fetchone()
+    oldest = connection.execute(
+        "SELECT CASE WHEN clock_trusted THEN utc_ns ELSE"
+        " coalesce(monotonic_ns + utc_minus_monotonic_ns, utc_ns) END FROM outbox"
+        " JOIN headers ON headers.id = header LEFT JOIN boots ON boots.boot_id = headers.boot_id"
+        " WHERE lane = ? AND seq > ? ORDER BY seq LIMIT 1",
+        waiting,
+    ).fetchone()
+    return LaneStatus(rows, size or 0, oldest[0] if oldest else None, delivered, evicted, on_request)
+
+
+def _last_alarm(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute(
         "SELECT subject, body FROM outbox JOIN headers ON headers.id = header"
         " WHERE lane = 0 ORDER BY seq DESC LIMIT 1"
     ).fetchone()
-    text = None
-    if alarm is not None:
-        body = msgspec.json.decode(alarm[1])
-        text = f"{alarm[0]}: {body['state']}: {body['headline']}"
-    size = sum(f.stat().st_size for f in (path, path.with_name(path.name + "-wal")) if f.exists())
-    return BufferStatus(gateway, lanes, size, last[0] if last else 0, text)
+    if found is None:
+        return None
+    body = msgspec.json.decode(found[1])
+    return f"{found[0]}: {body['state']}: {body['headline']}"

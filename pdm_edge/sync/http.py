@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from pdm_edge.errors import SyncError, SyncRefusedError
 from pdm_edge.records import Batch, Receipt
-from pdm_edge.sync.payload import decode_receipt, encode_batch
+from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch
 from pdm_edge.sync.secrets import Secret
 
 _LONGEST_ANSWER: Final = 65_536
-_RETRY_LATER: Final = frozenset({408, 425, 429})
+_RETRY_LATER: Final = frozenset({408, 413, 425, 429})
 
 
 class HttpUploader:
@@ -28,11 +28,19 @@ class HttpUploader:
         Sent as a bearer token.
     context
         TLS settings (own authority, client certificate), by default the system's.
+    encoding
+        ``json``, or ``cbor`` for all bits of each value in fewer bytes.
     """
 
     def __init__(
-        self, url: str, *, token: Secret | None = None, context: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        token: Secret | None = None,
+        context: ssl.SSLContext | None = None,
+        encoding: Encoding = "json",
     ) -> None:
+        self._encoding: Encoding = encoding
         self._parts = urlsplit(url)
         self._where = f"{self._parts.scheme}://{self._parts.netloc}{self._parts.path}"
         self._path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
@@ -43,12 +51,13 @@ class HttpUploader:
 
     def send(self, batch: Batch, timeout_s: float) -> Receipt:
         """Post a batch; see `pdm_edge.ports.Uploader`."""
-        content = encode_batch(batch, time.time_ns())
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        content = encode_batch(batch, time.time_ns(), encoding=self._encoding)
+        headers = {"Content-Type": f"application/{self._encoding}", "Content-Encoding": "gzip"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
         try:
             connection = self._connected(timeout_s)
+            self.bytes_sent += len(content)
             connection.request("POST", self._path, body=content, headers=headers)
             answer = connection.getresponse()
             body = answer.read(_LONGEST_ANSWER)
@@ -56,7 +65,6 @@ class HttpUploader:
             self.close()
             text = str(error) or type(error).__name__
             raise SyncError(f"not delivered: {text}", where=self._where, mend="It is tried again") from error
-        self.bytes_sent += len(content)
         if answer.will_close or not answer.isclosed():
             self.close()
         if 200 <= answer.status < 300:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pdm_edge.errors import SyncError, SyncRefusedError
 from pdm_edge.records import Batch, Receipt
-from pdm_edge.sync.payload import decode_receipt, encode_batch
+from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch
 from pdm_edge.sync.secrets import Secret
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class MqttUploader:
         username: Secret | None = None,
         password: Secret | None = None,
         context: ssl.SSLContext | None = None,
+        encoding: Encoding = "json",
     ) -> None:
+        self._encoding: Encoding = encoding
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
@@ -74,7 +76,7 @@ class MqttUploader:
         """Publish a batch; see `pdm_edge.ports.Uploader`."""
         deadline_s = time.monotonic() + timeout_s
         client = self._connected(deadline_s)
-        content = encode_batch(batch, time.time_ns())
+        content = encode_batch(batch, time.time_ns(), encoding=self._encoding)
         info = client.publish(f"pdm/{self._gateway}/{batch.lane}", content, qos=1)
         if info.rc != 0:
             self._disconnect()
@@ -86,8 +88,8 @@ class MqttUploader:
                 self._refuse_failure(value[1], f"publishing to pdm/{self._gateway}/{batch.lane}")
                 if not self._end_to_end:
                     return Receipt(batch.gateway, batch.lane, batch.through_seq)
-            elif event == "receipt" and (value.lane, value.through_seq) == (batch.lane, batch.through_seq):
-                return Receipt(value.gateway, value.lane, value.through_seq)
+            elif event == "receipt" and _is_for(value, batch):
+                return Receipt(value.gateway, value.lane, value.through_seq, value.want, value.wants)
             elif event == "disconnected":
                 self._disconnect()
                 raise SyncError(f"the broker hung up: {value}", where=self._where)
@@ -175,3 +177,11 @@ class MqttUploader:
             self._events.put(("receipt", decode_receipt(content)))
         except SyncError as error:
             logger.warning("%s: %s", self._where, error)
+
+
+def _is_for(receipt: Receipt, batch: Batch) -> bool:
+    """Whether it covers a part of the batch; others are late, or repeated."""
+    if (receipt.lane, receipt.want) != (batch.lane, batch.want):
+        return False
+    first = batch.rows[0].seq if batch.rows else batch.through_seq
+    return first <= receipt.through_seq <= batch.through_seq

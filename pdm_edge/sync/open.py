@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Uploader
+from pdm_edge.sync.payload import Encoding
 from pdm_edge.sync.secrets import secret
 
-SCHEMES: Final = ("http", "https", "mqtt", "mqtts")
+SCHEMES: Final = ("http", "https", "mqtt", "mqtts", "nats", "nats+tls")
+_SECURE: Final = frozenset({"https", "mqtts", "nats+tls"})
 
 
 def open_uploader(
@@ -24,6 +26,7 @@ def open_uploader(
     ca_file: str | None = None,
     cert_file: str | None = None,
     key_file: str | None = None,
+    encoding: Encoding = "json",
 ) -> Uploader:
     """The uploader for a far end. Secrets are given as ``env:NAME`` or ``file:PATH``.
 
@@ -42,7 +45,7 @@ def open_uploader(
         raise ConfigError(
             "a secret stands in the URL", where="sync.url", mend="Use sync.username and password"
         )
-    context = _tls(parts.scheme, ca_file, cert_file, key_file)
+    context = tls_context(parts.scheme, ca_file, cert_file, key_file)
     if parts.scheme.startswith("mqtt"):
         from pdm_edge.sync.mqtt import MqttUploader
 
@@ -53,18 +56,37 @@ def open_uploader(
             username=secret(username, "sync.username"),
             password=secret(password, "sync.password"),
             context=context,
+            encoding=encoding,
+        )
+    if parts.scheme.startswith("nats"):
+        from pdm_edge.sync.nats import NatsUploader
+
+        return NatsUploader(
+            url,
+            gateway=gateway,
+            username=secret(username, "sync.username"),
+            password=secret(password, "sync.password"),
+            context=context,
+            encoding=encoding,
         )
     from pdm_edge.sync.http import HttpUploader
 
-    return HttpUploader(url, token=secret(token, "sync.token"), context=context)
+    return HttpUploader(url, token=secret(token, "sync.token"), context=context, encoding=encoding)
 
 
-def _tls(
+def tls_context(
     scheme: str, ca_file: str | None, cert_file: str | None, key_file: str | None
 ) -> ssl.SSLContext | None:
-    if not scheme.endswith("s"):
+    """TLS settings for a scheme that has it, else None.
+
+    Raises
+    ------
+    ConfigError
+        If a certificate cannot be read, or is given where there is no TLS.
+    """
+    if scheme not in _SECURE:
         if ca_file or cert_file or key_file:
-            raise ConfigError("certificates need https or mqtts", where="sync.url")
+            raise ConfigError("certificates need https, mqtts or nats+tls", where="sync.url")
         return None
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -72,4 +94,24 @@ def _tls(
             context.load_cert_chain(cert_file, key_file)
     except OSError as error:
         raise ConfigError(f"certificate cannot be read: {error}", where="sync") from error
+    return context
+
+
+def server_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
+    """TLS settings of a receiver; with `ca_file`, gateways must show a certificate of that authority.
+
+    Raises
+    ------
+    ConfigError
+        If a certificate is missing or cannot be read.
+    """
+    if cert_file is None:
+        raise ConfigError("https needs the server's certificate", mend="Give --cert-file and --key-file")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca_file)
+        context.load_cert_chain(cert_file, key_file)
+    except OSError as error:
+        raise ConfigError(f"certificate cannot be read: {error}", where=cert_file) from error
+    if ca_file is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

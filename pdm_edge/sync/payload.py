@@ -1,8 +1,8 @@
-"""Batches as they travel: columnar JSON, compressed. `docs/sync-format.md` is the specification.
+"""Batches as they travel: columnar JSON or CBOR, compressed. `docs/sync-format.md` is the specification.
 
 Rows that share boot, kind, subject, schema and context form a group; what differs stands in
 columns, times and numbers as differences to the row before. Feature values keep 7 significant
-digits, which is what a float32 holds.
+digits in JSON, which is what a float32 holds, and all bits in CBOR.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -26,6 +26,8 @@ MAX_PACKED_BYTES: Final = 8_000_000
 MAX_PLAIN_BYTES: Final = 64_000_000
 HISTORICAL_AFTER_S: Final = 60.0
 """Rows older than this when they are sent are backfill: they must not move a live display."""
+
+Encoding: TypeAlias = Literal["json", "cbor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,34 @@ class Received:
     after_seq: int
     through_seq: int
     rows: tuple[ReceivedRow, ...]
+    want: str = ""
+    want_done: bool = False
 
 
-def encode_batch(batch: Batch, now_utc_ns: int) -> bytes:
-    """A batch as compressed bytes."""
-    alike: dict[tuple[str, ...], list[Row]] = {}
+def encode_batch(batch: Batch, now_utc_ns: int, *, encoding: Encoding = "json") -> bytes:
+    """A batch as compressed bytes.
+
+    Raises
+    ------
+    SyncError
+        For CBOR, if its library is not installed.
+    """
+    alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in batch.rows:
-        alike.setdefault(_key(row), []).append(row)
-    groups = [_group(key, rows, batch.schemas, now_utc_ns) for key, rows in alike.items()]
-    content = {
+        historical = now_utc_ns - row.stamp.utc_ns > HISTORICAL_AFTER_S * 1e9
+        alike.setdefault((*_key(row), historical), []).append(row)
+    content: dict[str, Any] = {
         "format": FORMAT,
         "gateway": batch.gateway,
         "lane": batch.lane,
         "after_seq": batch.after_seq,
         "through_seq": batch.through_seq,
-        "groups": groups,
+        "groups": [_group(key, rows, batch.schemas, encoding) for key, rows in alike.items()],
     }
-    return gzip.compress(msgspec.json.encode(content), compresslevel=6, mtime=0)
+    if batch.want:
+        content |= {"want": batch.want, "want_done": batch.want_done}
+    plain = _cbor().dumps(content) if encoding == "cbor" else msgspec.json.encode(content)
+    return gzip.compress(plain, compresslevel=6, mtime=0)
 
 
 def decode_batch(packed: bytes) -> Received:
@@ -82,11 +95,7 @@ def decode_batch(packed: bytes) -> Received:
     if len(packed) > MAX_PACKED_BYTES:
         raise SyncError(f"batch of {len(packed)} bytes is larger than {MAX_PACKED_BYTES}")
     try:
-        inflater = zlib.decompressobj(wbits=31)
-        plain = inflater.decompress(packed, MAX_PLAIN_BYTES)
-        if inflater.unconsumed_tail or not inflater.eof:
-            raise SyncError(f"batch is cut short, or unpacks to more than {MAX_PLAIN_BYTES} bytes")
-        content = msgspec.json.decode(plain)
+        content = _unpacked(packed)
         if content["format"] != FORMAT:
             raise SyncError(f"batch has format {content['format']!r}, known is {FORMAT}")
         if content["lane"] not in LANES:
@@ -98,12 +107,22 @@ def decode_batch(packed: bytes) -> Received:
             int(content["after_seq"]),
             int(content["through_seq"]),
             rows,
+            str(content.get("want", "")),
+            bool(content.get("want_done", False)),
         )
-    except (zlib.error, msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, SyncError):
-            raise
+    except (
+        zlib.error,
+        msgspec.DecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise SyncError(f"is no batch: {error}") from error
-    if not rows or rows[-1].seq != received.through_seq:
+    if not received.want and (not rows or rows[-1].seq != received.through_seq):
         raise SyncError("batch does not end where it says")
     return received
 
@@ -129,58 +148,82 @@ def decode_receipt(content: bytes) -> Receipt:
         ) from error
 
 
-def _key(row: Row) -> tuple[str, ...]:
-    trusted = str(row.stamp.clock_trusted)
-    return (row.stamp.boot_id, row.kind, row.subject, row.schema_id, row.context, trusted)
+def _unpacked(packed: bytes) -> Any:
+    inflater = zlib.decompressobj(wbits=31)
+    plain = inflater.decompress(packed, MAX_PLAIN_BYTES)
+    if inflater.unconsumed_tail or not inflater.eof:
+        raise SyncError(f"batch is cut short, or unpacks to more than {MAX_PLAIN_BYTES} bytes")
+    if plain[:1] == b"{":
+        return msgspec.json.decode(plain)
+    try:
+        return _cbor().loads(plain)
+    except SyncError:
+        raise
+    except Exception as error:
+        # The library raises whatever its Python and its C half happen to meet.
+        raise SyncError(f"is no batch: {error}") from error
+
+
+def _cbor() -> Any:
+    try:
+        import cbor2
+    except ImportError as error:
+        raise SyncError("the CBOR library is not installed", mend="pip install 'pdm-edge[cbor]'") from error
+    return cbor2
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return (row.stamp.boot_id, row.kind, row.subject, row.schema_id, row.context, row.stamp.clock_trusted)
 
 
 def _group(
-    key: tuple[str, ...], rows: Sequence[Row], schemas: Mapping[str, FeatureSchema], now_utc_ns: int
+    key: tuple[Any, ...], rows: Sequence[Row], schemas: Mapping[str, FeatureSchema], encoding: Encoding
 ) -> dict[str, Any]:
-    boot_id, kind, subject, schema_id, context, _ = key
+    boot_id, kind, subject, schema_id, context, trusted, historical = key
     group: dict[str, Any] = {
         "boot_id": boot_id,
         "kind": kind,
         "subject": subject,
         "context": msgspec.json.decode(context),
-        "clock_trusted": rows[0].stamp.clock_trusted,
-        "historical": now_utc_ns - rows[0].stamp.utc_ns > HISTORICAL_AFTER_S * 1e9,
+        "clock_trusted": trusted,
+        "historical": historical,
         "seq": _differences(row.seq for row in rows),
         "utc_ns": _differences(row.stamp.utc_ns for row in rows),
         "monotonic_ns": _differences(row.stamp.monotonic_ns for row in rows),
     }
+    binary = encoding == "cbor"
     if kind == "features":
         schema = schemas[schema_id]
         columns = np.stack([np.frombuffer(row.body, dtype="<f4") for row in rows], axis=1)
         group["schema_id"] = schema_id
         group["values"] = {
-            name: {"unit": unit, "v": [_short(value) for value in column]}
+            name: {"unit": unit, "v": column.tobytes() if binary else [_short(v) for v in column]}
             for name, unit, column in zip(schema.names, schema.units, columns, strict=True)
         }
     elif kind == "waveform":
         group["first_sample"] = [int.from_bytes(row.body[:8], "little") for row in rows]
-        group["samples_f32le"] = [base64.b64encode(row.body[8:]).decode() for row in rows]
+        bodies = [row.body[8:] for row in rows]
+        group["samples"] = bodies if binary else [base64.b64encode(body).decode() for body in bodies]
     else:
-        group["bodies"] = [msgspec.Raw(row.body) for row in rows]
+        group["bodies"] = [msgspec.json.decode(r.body) if binary else msgspec.Raw(r.body) for r in rows]
     return group
 
 
 def _rows(group: Mapping[str, Any]) -> Iterable[ReceivedRow]:
     kind = str(group["kind"])
+    context = {**group["context"], "historical": bool(group["historical"])}
     if kind == "features":
-        names = list(group["values"])
-        columns = [group["values"][name]["v"] for name in names]
-        bodies: list[Any] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = {name: _column(column["v"]) for name, column in group["values"].items()}
+        bodies = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        context["units"] = {name: column["unit"] for name, column in group["values"].items()}
     elif kind == "waveform":
+        packing = context.pop("packing", "")
         bodies = [
-            {"first_sample": first, "samples_f32le": samples}
-            for first, samples in zip(group["first_sample"], group["samples_f32le"], strict=True)
+            {"first_sample": int(first), "samples_f32le": _samples(samples, packing)}
+            for first, samples in zip(group["first_sample"], group["samples"], strict=True)
         ]
     else:
         bodies = group["bodies"]
-    context = {**group["context"], "historical": group["historical"]}
-    if kind == "features":
-        context["units"] = {name: group["values"][name]["unit"] for name in group["values"]}
     text = msgspec.json.encode(context).decode()
     times = zip(
         itertools.accumulate(group["seq"]),
@@ -192,15 +235,47 @@ def _rows(group: Mapping[str, Any]) -> Iterable[ReceivedRow]:
     for seq, utc_ns, monotonic_ns, body in times:
         yield ReceivedRow(
             str(group["boot_id"]),
-            int(seq),
+            _int64(seq),
             kind,
             str(group["subject"]),
-            int(utc_ns),
-            int(monotonic_ns),
+            _int64(utc_ns),
+            _int64(monotonic_ns),
             bool(group["clock_trusted"]),
             text,
             msgspec.json.encode(body).decode(),
         )
+
+
+def _column(values: Any) -> list[float | None]:
+    if not isinstance(values, bytes):
+        return list(values)
+    decoded = np.frombuffer(values, dtype="<f4")
+    return [float(v) if np.isfinite(v) else None for v in decoded]
+
+
+def _samples(samples: bytes | str, packing: str) -> str:
+    """Samples as base64 of float32, whatever their packing."""
+    raw = samples if isinstance(samples, bytes) else base64.b64decode(samples, validate=True)
+    if packing == "shuffle-zlib":
+        raw = _unshuffled(raw)
+    elif packing:
+        raise ValueError(f"unknown packing {packing!r}")
+    return base64.b64encode(raw).decode()
+
+
+def _unshuffled(packed: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(packed, MAX_PLAIN_BYTES)
+    if not inflater.eof:
+        raise ValueError("samples are cut short or too many")
+    places = np.frombuffer(plain, dtype=np.uint8).reshape(4, -1)
+    return bytes(places.T.tobytes())
+
+
+def _int64(value: Any) -> int:
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value!r} is not a number of 64 bits")
+    return value
 
 
 def _differences(values: Iterable[int]) -> list[int]:

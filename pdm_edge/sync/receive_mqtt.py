@@ -1,0 +1,61 @@
+"""A receiver behind an MQTT broker."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Any
+
+from pdm_edge.errors import StoreError, SyncError
+from pdm_edge.records import LANES
+from pdm_edge.sync.payload import encode_receipt
+from pdm_edge.sync.receiver import Receiver
+from pdm_edge.sync.secrets import Secret
+
+logger = logging.getLogger(__name__)
+
+
+def serve_mqtt(
+    receiver: Receiver,
+    host: str,
+    port: int,
+    *,
+    username: Secret | None = None,
+    password: Secret | None = None,
+    context: ssl.SSLContext | None = None,
+) -> Any:
+    """Take batches from a broker, put receipts back; returns the running client.
+
+    It reconnects by itself. End it with ``client.disconnect(); client.loop_stop()``.
+    """
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    def take(client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            receipt = receiver.accept(bytes(message.payload))
+        except (SyncError, StoreError) as error:
+            # Without a receipt the gateway keeps the batch and sends it again.
+            logger.error("%s: not stored: %s", message.topic, error)
+            return
+        if message.topic != f"pdm/{receipt.gateway}/{receipt.lane}":
+            logger.error("%s: holds a batch of gateway %s", message.topic, receipt.gateway)
+        client.publish(f"pdm/{receipt.gateway}/receipt", encode_receipt(receipt), qos=1)
+
+    def subscribe(client: paho.Client, _u: object, _f: object, reason: Any, _p: object) -> None:
+        if reason.is_failure:
+            logger.error("%s:%d refuses the receiver: %s", host, port, reason)
+            return
+        client.subscribe([(f"pdm/+/{lane}", 1) for lane in LANES])
+
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.reconnect_delay_set(min_delay=1, max_delay=10)
+    if context is not None:
+        client.tls_set_context(context)
+    if username is not None:
+        client.username_pw_set(username.reveal(), password.reveal() if password else None)
+    client.on_connect = subscribe
+    client.on_message = take
+    client.connect(host, port)
+    client.loop_start()
+    return client
