@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -228,6 +230,35 @@ def test_an_alarm_overtakes_the_backlog_and_ends_a_pause(tmp_path: Path) -> None
     assert uploader.order == ["feature"] * 10 + ["alarm"]
     worker.stop(timeout_s=0.0)
     buffer.close()
+
+
+def test_a_connection_that_the_far_end_closed_while_idle_is_no_failure(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    buffer = opened(tmp_path / "b.db")
+    port = free_port()
+    uploader = open_uploader(f"http://127.0.0.1:{port}/", gateway="gw")
+    for n in range(3):
+        with HttpReceiver(receiver, port=port):  # closes its connections when it ends
+            buffer.write([features(n)])
+            assert drain(buffer, uploader) == 1
+    uploader.close()
+    assert receiver.count() == 3
+    buffer.close()
+
+
+def test_a_batch_of_another_gateway_than_the_sender_is_refused(tmp_path: Path, receiver: Receiver) -> None:
+    buffer = opened(tmp_path / "b.db")
+    buffer.write([alarm(1)])
+    batch = buffer.next_batch(1)
+    buffer.close()
+    assert batch is not None
+    with pytest.raises(SyncError, match="gateway 'gw2' sends a batch of gateway 'gw'"):
+        receiver.accept(encode_batch(batch, 0), sender="gw2")
+    for name in ("a/b", "#", "", "x" * 65):
+        with pytest.raises(SyncError, match="is no batch"):
+            receiver.accept(encode_batch(dataclasses.replace(batch, gateway=name), 0))
+    assert receiver.count() == 0
 
 
 # Budget
@@ -705,19 +736,17 @@ def test_a_nats_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path, require_tool: Callable[[str, str], str]) -> Iterator[str]:
+def postgres(require_tool: Callable[[str, str], str]) -> Iterator[str]:
     """A cluster of its own on a free port; yields its URL."""
     pytest.importorskip("psycopg", reason="NEEDS psycopg: pip install 'pdm-edge[postgres]'")
     require_tool("psql", "postgresql")
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("NEEDS initdb: apt-get install postgresql")
-    folder, port = tmp_path / "pg", free_port()
-    folder.mkdir()
+    # Not in tmp_path, whose parents only root may enter: PostgreSQL refuses to run as root.
+    folder, port = Path(tempfile.mkdtemp(prefix="pdm-pg-")), free_port()
     run_as: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        for place in (folder, *(p for p in folder.parents if str(p).startswith(str(tmp_path.parents[1])))):
-            place.chmod(0o755)
+    if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
         run_as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     data = folder / "data"
@@ -735,6 +764,7 @@ def postgres(tmp_path: Path, require_tool: Callable[[str, str], str]) -> Iterato
     yield url
     server.terminate()
     server.wait(30)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _answers(url: str) -> bool:

@@ -55,11 +55,16 @@ class HttpUploader:
         headers = {"Content-Type": f"application/{self._encoding}", "Content-Encoding": "gzip"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        is_old = self._connection is not None
         try:
-            connection = self._connected(timeout_s)
-            self.bytes_sent += len(content)
-            connection.request("POST", self._path, body=content, headers=headers)
-            answer = connection.getresponse()
+            try:
+                answer = self._posted(content, headers, timeout_s)
+            except (ConnectionError, http.client.RemoteDisconnected):
+                if not is_old:
+                    raise
+                # The far end has closed a connection that was idle: no fault, and a batch may come twice.
+                self.close()
+                answer = self._posted(content, headers, timeout_s)
             body = answer.read(_LONGEST_ANSWER)
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -81,6 +86,12 @@ class HttpUploader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _posted(self, content: bytes, headers: dict[str, str], timeout_s: float) -> http.client.HTTPResponse:
+        connection = self._connected(timeout_s)
+        self.bytes_sent += len(content)
+        connection.request("POST", self._path, body=content, headers=headers)
+        return connection.getresponse()
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:

@@ -99,6 +99,15 @@ class _Link:
         self.client.options["allow_reconnect"] = True
         return self.client
 
+    async def _end(self) -> None:
+        """Close the connection and whatever still waits for it."""
+        if self.client is not None and not self.client.is_closed:
+            await self.client.close()
+        waiting = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
     async def _note(self, error: Exception) -> None:
         logger.debug("%s: %r", self.where, error)
 
@@ -106,8 +115,7 @@ class _Link:
         if self._loop is None or self._thread is None:
             return
         try:
-            if self.client is not None and not self.client.is_closed:
-                self.run(self.client.close(), 5.0)
+            self.run(self._end(), 5.0)
         except SyncError as error:
             logger.warning("%s: not closed cleanly: %s", self.where, error)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -288,7 +296,8 @@ class NatsReceiver:
 
     async def _take_one(self, message: Msg) -> None:
         try:
-            receipt = await asyncio.to_thread(self._receiver.accept, message.data)
+            sender = message.subject.split(".", 3)[3]
+            receipt = await asyncio.to_thread(self._receiver.accept, message.data, sender=sender)
         except SyncError as error:
             logger.error("%s: dropped: %s", message.subject, error)
             await message.term()

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from pdm_edge.errors import SyncError
-from pdm_edge.records import LANES, Batch, FeatureSchema, Receipt, Row
+from pdm_edge.records import LANES, Batch, FeatureSchema, Receipt, Row, check_id
 
 FORMAT: Final = 1
 MAX_PACKED_BYTES: Final = 8_000_000
@@ -102,7 +102,7 @@ def decode_batch(packed: bytes) -> Received:
             raise SyncError(f"batch is of unknown lane {content['lane']!r}")
         rows = tuple(sorted((r for g in content["groups"] for r in _rows(g)), key=lambda r: r.seq))
         received = Received(
-            str(content["gateway"]),
+            check_id(content["gateway"], "gateway"),
             content["lane"],
             int(content["after_seq"]),
             int(content["through_seq"]),

@@ -33,13 +33,12 @@ def serve_mqtt(
 
     def take(client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         try:
-            receipt = receiver.accept(bytes(message.payload))
+            # The broker's access list ties the topic to who writes it; the batch must say the same.
+            receipt = receiver.accept(bytes(message.payload), sender=message.topic.split("/")[1])
         except (SyncError, StoreError) as error:
             # Without a receipt the gateway keeps the batch and sends it again.
             logger.error("%s: not stored: %s", message.topic, error)
             return
-        if message.topic != f"pdm/{receipt.gateway}/{receipt.lane}":
-            logger.error("%s: holds a batch of gateway %s", message.topic, receipt.gateway)
         client.publish(f"pdm/{receipt.gateway}/receipt", encode_receipt(receipt), qos=1)
 
     def subscribe(client: paho.Client, _u: object, _f: object, reason: Any, _p: object) -> None:

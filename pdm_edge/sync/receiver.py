@@ -72,8 +72,10 @@ class Receiver:
         self.repeated = 0
         self.bytes_received = 0
 
-    def accept(self, packed: bytes) -> Receipt:
+    def accept(self, packed: bytes, *, sender: str | None = None) -> Receipt:
         """Store a batch; the receipt is the promise that it is durable.
+
+        `sender` is the gateway as the transport knows it: a batch of another one is refused.
 
         Raises
         ------
@@ -83,6 +85,8 @@ class Receiver:
             If it could not be stored.
         """
         received = decode_batch(packed)
+        if sender is not None and received.gateway != sender:
+            raise SyncError(f"gateway {sender!r} sends a batch of gateway {received.gateway!r}")
         with self._lock:
             with self._archive.transaction() as session:
                 new = _store(session, received)
