@@ -171,6 +171,7 @@ def test_receive_over_http_with_a_token_shows_the_fleet_and_asks_for_waveforms(
     fleet = json.loads(receiving.end())
     assert (fleet["gateway"], fleet["rows"], fleet["missing"]) == ("gw", len(identities), 0)
     assert fleet["machines"] == {"pump": "alarm: headline"}
+    assert fleet["alarms"] == {"pump": alarm(50).id}
     assert received(cloud) == identities
     assert "gw" in run("receive", cloud, "--status").stdout
     connection = sqlite3.connect(cloud)

@@ -177,6 +177,6 @@ def _show(fleet: list[GatewayStatus], *, as_json: bool) -> None:
             utc_text(gateway.received_utc_ns),
             f"{behind_s:,.0f} s",
             str(gateway.missing),
-            "\n".join(f"{machine}: {state}" for machine, state in gateway.machines.items()) or "-",
+            "\n".join(f"{m}: {state} ({gateway.alarms[m]})" for m, state in gateway.machines.items()) or "-",
         )
     Console().print(table)

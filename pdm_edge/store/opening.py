@@ -122,7 +122,8 @@ def _refuse_foreign(path: Path) -> None:
 def _is_sound(path: Path, check_all: bool) -> bool:
     """Whether SQLite finds the file whole. After a clean close only the schema is read."""
     wal = path.with_name(path.name + "-wal")
-    check = "PRAGMA quick_check(1)" if check_all or wal.exists() else "SELECT count(*) FROM sqlite_master"
+    unclean = wal.exists() and wal.stat().st_size > 0
+    check = "PRAGMA quick_check(1)" if check_all or unclean else "SELECT count(*) FROM sqlite_master"
     connection = sqlite3.connect(path, timeout=5.0)
     try:
         found = connection.execute(check).fetchone()

@@ -21,7 +21,8 @@ _TABLES: Final = (
     " after_seq BIGINT NOT NULL, through_seq BIGINT NOT NULL, alarm TEXT NOT NULL, answered INTEGER NOT NULL,"
     " PRIMARY KEY (gateway, id))",
     "CREATE TABLE IF NOT EXISTS machines (gateway TEXT NOT NULL, machine TEXT NOT NULL, state TEXT NOT NULL,"
-    " headline TEXT NOT NULL, utc_ns BIGINT NOT NULL, seq BIGINT NOT NULL, PRIMARY KEY (gateway, machine))",
+    " headline TEXT NOT NULL, alarm TEXT NOT NULL, utc_ns BIGINT NOT NULL, seq BIGINT NOT NULL,"
+    " PRIMARY KEY (gateway, machine))",
 )
 
 

@@ -25,7 +25,7 @@ import msgspec
 from pdm_edge.errors import StoreError, SyncError
 from pdm_edge.records import Lane, Receipt, Want
 from pdm_edge.sync.archive import Session, open_archive
-from pdm_edge.sync.payload import MAX_PACKED_BYTES, Received, decode_batch, encode_receipt
+from pdm_edge.sync.payload import MAX_PACKED_BYTES, Received, ReceivedRow, decode_batch, encode_receipt
 from pdm_edge.sync.secrets import Secret
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,11 @@ _WANTS_AT_ONCE: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatus:
-    """What is known of a gateway at the far end. Times are nanoseconds since 1970."""
+    """What is known of a gateway at the far end. Times are nanoseconds since 1970.
+
+    ``machines`` tells the state of each, ``alarms`` the id of its latest change of state, by which its
+    waveforms can be asked for. ``missing`` counts ranges of rows that were asked for and did not come.
+    """
 
     gateway: str
     rows: int
@@ -47,6 +51,7 @@ class GatewayStatus:
     newest_utc_ns: int
     missing: int
     machines: dict[str, str]
+    alarms: dict[str, str]
 
 
 class Receiver:
@@ -125,12 +130,22 @@ class Receiver:
                 ).fetchall()
             )
             machines: dict[str, dict[str, str]] = {}
-            for gateway, machine, state, headline in session.execute(
-                "SELECT gateway, machine, state, headline FROM machines ORDER BY gateway, machine"
+            alarms: dict[str, dict[str, str]] = {}
+            for gateway, machine, state, headline, alarm in session.execute(
+                "SELECT gateway, machine, state, headline, alarm FROM machines ORDER BY gateway, machine"
             ).fetchall():
                 machines.setdefault(gateway, {})[machine] = f"{state}: {headline}"
+                alarms.setdefault(gateway, {})[machine] = alarm
         return [
-            GatewayStatus(gateway, int(rows), at, newest, missing.get(gateway, 0), machines.get(gateway, {}))
+            GatewayStatus(
+                gateway,
+                int(rows),
+                at,
+                newest,
+                missing.get(gateway, 0),
+                machines.get(gateway, {}),
+                alarms.get(gateway, {}),
+            )
             for gateway, rows, at, newest in found
         ]
 
@@ -163,7 +178,7 @@ def _store(session: Session, received: Received) -> int:
         if row.kind == "clock":
             _correct_clock(session, gateway, row.boot_id, row.body)
         elif row.kind == "advisory":
-            _note_machine(session, gateway, row.subject, row.body, row.utc_ns, row.seq)
+            _note_machine(session, gateway, row)
     newest_ns = max((row.utc_ns for row in received.rows), default=0)
     if received.want:
         if received.want_done:
@@ -212,15 +227,18 @@ def _correct_clock(session: Session, gateway: str, boot_id: str, body: str) -> N
         )
 
 
-def _note_machine(session: Session, gateway: str, machine: str, body: str, utc_ns: int, seq: int) -> None:
-    content = msgspec.json.decode(body)
+def _note_machine(session: Session, gateway: str, row: ReceivedRow) -> None:
+    content = msgspec.json.decode(row.body)
     if not isinstance(content, dict):
         return
+    state, headline = str(content.get("state", "")), str(content.get("headline", ""))
+    alarm = f"{row.subject}@{row.boot_id}:{row.monotonic_ns}"
     session.execute(
-        "INSERT INTO machines (gateway, machine, state, headline, utc_ns, seq) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (gateway, machine) DO UPDATE SET state = excluded.state, headline = excluded.headline,"
-        " utc_ns = excluded.utc_ns, seq = excluded.seq WHERE excluded.seq > machines.seq",
-        (gateway, machine, str(content.get("state", "")), str(content.get("headline", "")), utc_ns, seq),
+        "INSERT INTO machines (gateway, machine, state, headline, alarm, utc_ns, seq)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, machine) DO UPDATE SET state = excluded.state,"
+        " headline = excluded.headline, alarm = excluded.alarm, utc_ns = excluded.utc_ns,"
+        " seq = excluded.seq WHERE excluded.seq > machines.seq",
+        (gateway, row.subject, state, headline, alarm, row.utc_ns, row.seq),
     )
 
 
