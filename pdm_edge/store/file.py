@@ -129,11 +129,14 @@ class BufferFile:
         """Give free pages back to the disk if there are many, or if nothing is stored any more."""
         if self._held_pages is not None:
             return  # others would take them
-        (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
-        if free > (0 if emptied else _FREE_PAGES) or self._is_too_large():
-            # Gives pages back one by one; only executescript steps through all of them.
-            self.connection.executescript("PRAGMA incremental_vacuum")
-            self.connection.execute(f"PRAGMA max_page_count = {self._plan.max_pages}")
+        try:
+            (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+            if free > (0 if emptied else _FREE_PAGES) or self._is_too_large():
+                # Gives pages back one by one; only executescript steps through all of them.
+                self.connection.executescript("PRAGMA incremental_vacuum")
+                self.connection.execute(f"PRAGMA max_page_count = {self._plan.max_pages}")
+        except sqlite3.Error as error:
+            logger.warning("%s: could not be made smaller: %s", self.path, error)
 
     def close(self) -> None:
         self.connection.close()
