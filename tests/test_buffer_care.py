@@ -138,6 +138,24 @@ def test_damage_found_while_running_is_no_end_and_no_loop(tmp_path: Path) -> Non
     buffer.close()
 
 
+def test_a_file_that_somebody_deletes_while_it_is_in_use_is_brought_back_whole(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    buffer = opened(path)
+    buffer.write([features(n) for n in range(500)] + [alarm(0)])
+    for file in tmp_path.glob("b.db*"):
+        file.unlink()
+    buffer.write([alarm(1)])
+    assert buffer.counters["brought back"] == 1
+    assert read_status(path).rows == 502
+    buffer.close()
+    buffer = opened(path)
+    rows = [row for batch in drained(buffer) for row in batch.rows]
+    assert [r.stamp.monotonic_ns for r in rows if r.kind == "advisory"] == [0, 1]
+    assert [r.stamp.monotonic_ns for r in rows if r.kind == "features"] == list(range(500))
+    assert len({r.seq for r in rows}) == 502
+    buffer.close()
+
+
 def test_an_empty_file_and_one_cut_before_its_first_step_are_made_whole(tmp_path: Path) -> None:
     for content in (b"", bytes(4096)):
         path = tmp_path / f"b{len(content)}.db"

@@ -241,6 +241,8 @@ class Buffer:
 
     def _mended(self, work: Callable[[], _T]) -> _T:
         """Do it; if the file turns out to be damaged, begin a new one and do it once more."""
+        if self._file.bring_back():
+            self.counters["brought back"] += 1
         if self._file.is_suspect:
             self._start(self._file.renew())
         try:

@@ -56,6 +56,29 @@ class BufferFile:
         self.is_suspect = False
         return aside
 
+    def bring_back(self) -> bool:
+        """If somebody has deleted the file while it is open, write it anew from what is open.
+
+        SQLite would go on writing into the deleted file, without an error, until nothing is left of it.
+        """
+        if self._opened_as is None or not self._is_deleted():
+            return False
+        logger.error("%s was deleted while in use; it is written anew", self.path)
+        try:
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            copy = sqlite3.connect(self.path)
+            try:
+                self.connection.backup(copy)
+            finally:
+                copy.close()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"was deleted and cannot be brought back: {error}", where=str(self.path)
+            ) from error
+        self.is_suspect = True
+        return True
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable at the end.
@@ -161,6 +184,15 @@ class BufferFile:
     def _disk_is_low(self, *, beside_bytes: int = 0) -> bool:
         low_bytes = min(_DISK_LOW_BYTES, self._plan.ballast_bytes)
         return self.ballast.free_bytes() < beside_bytes + low_bytes
+
+    def _is_deleted(self) -> bool:
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return self.path.parent.is_dir()
+        except OSError:
+            return False  # the disk does not answer: another matter
+        return False
 
     def _identity(self) -> tuple[int, int] | None:
         """Device and number of the file that the path leads to."""
