@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import sys
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ from pdm_edge.records import (
 )
 from pdm_edge.store.packing import PACKING, pack
 
+_LITTLE: Final = sys.byteorder == "little"
 _ABOUT: Final = frozenset({"machine", "sensor", "origin", "stamp", "quality"})
 _LANES: Final[dict[type, tuple[Lane, str]]] = {
     Advisory: ("alarm", "advisory"),
@@ -58,8 +60,8 @@ def to_stored(record: Record) -> Stored:
     if type(record) is FeatureVector:
         quality = None if record.quality is GOOD else record.quality
         context = _features_context(record.state, record.window_s, quality)
-        body = record.values.astype("<f4", copy=False).tobytes()
-        return Stored(lane, kind, record.machine, record.stamp, context, body, record.schema.id)
+        values = record.values if _LITTLE else record.values.astype("<f4")
+        return Stored(lane, kind, record.machine, record.stamp, context, values.tobytes(), record.schema.id)
     if isinstance(record, Waveform):
         about = {
             "sample_rate_hz": record.sample_rate_hz,

@@ -62,13 +62,12 @@ class RowWriter:
         for row in rows:
             lane, kind, subject, stamp, context, body, schema_id = row
             # Settled boots are the rule: nothing to do for their rows.
-            if self._boots.get(stamp.boot_id, 0 if stamp.clock_trusted else None) is None:
+            boot_id, trusted = stamp.boot_id, stamp.clock_trusted
+            if self._boots.get(boot_id, 0 if trusted else None) is None:
                 clock_rows += self._learn_boot(connection, row)
-            key = (stamp.boot_id, kind, subject, schema_id, context)
+            key = (boot_id, kind, subject, schema_id, context)
             header = headers.get(key) or self._header(connection, key)
-            values.append(
-                (_LANE_NUMBERS[lane], header, stamp.utc_ns, stamp.monotonic_ns, stamp.clock_trusted, body)
-            )
+            values.append((_LANE_NUMBERS[lane], header, stamp.utc_ns, stamp.monotonic_ns, trusted, body))
         connection.executemany(_INSERT, values)
         for row in clock_rows:
             self.insert_one(connection, row)
