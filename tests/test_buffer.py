@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -256,40 +250,3 @@ def test_the_file_shrinks_after_a_drain(tmp_path: Path) -> None:
     drained(buffer)
     buffer.close()
     assert path.stat().st_size < full / 5
-
-
-WRITER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_buffer import features, alarm, opened
-buffer = opened(Path({path!r}))
-n = {start}
-while True:
-    buffer.write([features(n), features(n + 1), alarm(n)])
-    n += 2
-    print(n, flush=True)
-"""
-
-
-def test_kill_9_at_any_moment_loses_nothing_that_write_returned_for(tmp_path: Path) -> None:
-    path, moment, done = tmp_path / "b.db", random.Random(4), 0
-    for _ in range(12):
-        code = WRITER.format(tests=str(Path(__file__).parent), path=str(path), start=done)
-        writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        told = [writer.stdout.readline()]
-        time.sleep(moment.uniform(0.0, 0.1))
-        os.kill(writer.pid, signal.SIGKILL)
-        told += writer.stdout.read().splitlines()
-        writer.stdout.close()
-        writer.wait()
-        done = max(int(line) for line in told if line.strip())
-    buffer = opened(path)
-    rows = [row for batch in drained(buffer) for row in batch.rows]
-    kept = {row.stamp.monotonic_ns for row in rows if row.kind == "features"}
-    assert done > 100
-    assert kept >= set(range(done))
-    assert {row.stamp.monotonic_ns for row in rows if row.kind == "advisory"} >= set(range(0, done, 2))
-    assert len({row.seq for row in rows}) == len(rows)
-    buffer.close()

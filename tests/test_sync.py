@@ -23,7 +23,6 @@ from pdm_edge.records import Batch, FeatureVector, Gap, Receipt
 from pdm_edge.store import Buffer
 from pdm_edge.sync import SyncWorker, drain, open_uploader
 from pdm_edge.sync.payload import MAX_PLAIN_BYTES, decode_batch, encode_batch
-from pdm_edge.sync.receive_mqtt import serve_mqtt
 from pdm_edge.sync.receiver import HttpReceiver, Receiver
 from pdm_edge.sync.secrets import Secret
 
@@ -326,30 +325,6 @@ def broker(mosquitto: str, tmp_path: Path) -> Iterator[Broker]:
     made.start()
     yield made
     made.kill()
-
-
-def test_everything_arrives_once_over_mqtt_though_the_broker_is_killed_twice(
-    tmp_path: Path, receiver: Receiver, broker: Broker
-) -> None:
-    buffer, identities = filled(tmp_path / "b.db")
-    consumer = serve_mqtt(receiver, "127.0.0.1", broker.port)
-    uploader = open_uploader(f"mqtt://127.0.0.1:{broker.port}", gateway="gw")
-    worker = SyncWorker(
-        buffer, uploader, batch_rows=5, timeout_s=2.0, first_pause_s=0.05, longest_pause_s=0.2
-    )
-    worker.start()
-    for share in (0.2, 0.5):
-        wait_for(lambda share=share: receiver.count() > share * len(identities))  # type: ignore[misc]
-        broker.kill()
-        wait_for(lambda: not worker.status.link_up)
-        broker.start()
-    wait_for(lambda: buffer.status().rows == 0, within_s=40)
-    worker.stop()
-    consumer.disconnect()
-    consumer.loop_stop()
-    assert worker.status.failures >= 2
-    assert received(tmp_path / "cloud.db") == identities
-    buffer.close()
 
 
 def test_without_a_receiver_behind_the_broker_nothing_leaves(tmp_path: Path, broker: Broker) -> None:
