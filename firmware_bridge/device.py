@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 REPLY_WITHIN_S: Final = 1.0
 ATTEMPTS: Final = 3
 _KEPT_FRAMES: Final = 4096
+_READ_BYTES: Final = 65_536
+_READ_WITHIN_S: Final = 0.02
+_WRITE_WITHIN_S: Final = 1.0
 
 
 class DeviceError(Exception):
@@ -38,25 +44,54 @@ class ByteStream(Protocol):
 class SerialStream:
     """A serial port as a `ByteStream`.
 
+    Parameters
+    ----------
+    device, baud
+        Name of the port, and bits a second.
+    exclusive
+        Nobody else may open the port meanwhile.
+
     Raises
     ------
     OSError
-        If the port cannot be opened (pyserial's SerialException is one).
+        If the port cannot be opened, also later if it is gone (pyserial's SerialException is one).
     """
 
-    def __init__(self, device: str, baud: int) -> None:
+    def __init__(self, device: str, baud: int, *, exclusive: bool = False) -> None:
         import serial
 
-        self._port: serial.Serial = serial.Serial(device, baud, timeout=0.02, write_timeout=2.0)
+        self._port: serial.Serial = serial.Serial(
+            device, baud, timeout=_READ_WITHIN_S, write_timeout=_WRITE_WITHIN_S, exclusive=exclusive or None
+        )
+        # pyserial asks how much there is, waits, and reads: three calls of the system where mostly
+        # one will do. On POSIX its port does not block.
+        self._fd = self._port.fileno() if os.name == "posix" else None
 
-    def read(self) -> bytes:
-        return bytes(self._port.read(max(1, self._port.in_waiting)))
+    def read(self, timeout_s: float = _READ_WITHIN_S) -> bytes:
+        """What has come; waits for at most `timeout_s` if nothing has."""
+        if self._fd is None:
+            self._port.timeout = timeout_s
+            return bytes(self._port.read(max(1, self._port.in_waiting)))
+        data = _read_now(self._fd)
+        if not data and select.select([self._fd], [], [], timeout_s)[0]:
+            data = _read_now(self._fd)
+            if data == b"":
+                raise OSError(errno.EIO, "the port is ready to be read and gives nothing: it is gone")
+        return data or b""
 
     def write(self, data: bytes) -> object:
         return self._port.write(data)
 
     def close(self) -> None:
         self._port.close()
+
+
+def _read_now(fd: int) -> bytes | None:
+    """What has come; nothing or None if nothing has, by the settings of the terminal."""
+    try:
+        return os.read(fd, _READ_BYTES)
+    except BlockingIOError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

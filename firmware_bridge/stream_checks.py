@@ -10,7 +10,7 @@ import numpy as np
 
 from firmware_bridge.device import DeviceError
 from firmware_bridge.diagnose import what_is_wrong
-from firmware_bridge.messages import BURST_END, CLIPPED, INVALID, Command, Data, Scalars
+from firmware_bridge.messages import BURST_END, CLIPPED, INVALID, Command, Data, Frame, Scalars
 from firmware_bridge.samples import counts
 from firmware_bridge.session import SETTLE_S, CheckError, Session, data_of, messages, told
 from firmware_bridge.stream import StreamCounters
@@ -19,6 +19,7 @@ _ANSWER_WITHIN_S: Final = 2.0
 _ENOUGH_BYTES: Final = 16_384
 _CLOCK_TOLERANCE: Final = 0.25  # by arrival on a busy host; time_sync tells more exactly
 _RATE_TOLERANCE: Final = 0.01
+_HOLE_TOLERANCE: Final = 0.05
 _FULL_SCALE: Final = {"int16": 2**15 - 1, "int24": 2**23 - 1}
 
 
@@ -126,19 +127,26 @@ def its_data_carry_the_boot_and_revision_of_the_descriptor(session: Session) -> 
             )
 
 
-def its_sample_count_has_no_holes(session: Session) -> None:
-    expected: dict[int, tuple[int, int]] = {}
+def its_sample_count_follows_the_samples(session: Session) -> None:
+    """Samples that were lost within the device leave a hole, but then the tick has one as well."""
+    assert session.descriptor is not None
+    last: dict[int, tuple[Frame, Data]] = {}
     for frame, data, sensor in data_of(session):
-        known = expected.get(sensor.number)
-        if known is not None and known[0] != data.first_sample and frame.sequence == known[1]:
-            raise CheckError(
-                f"sensor {sensor.number}: after sample {known[0] - 1} comes {data.first_sample}, though no "
-                "frame is missing. `first sample` counts samples of each axis, not bytes or values, and "
-                "those not sent as well."
-            )
-        expected[sensor.number] = (data.first_sample + data.n_samples, (frame.sequence + 1) % 65536)
-        if known is not None and data.first_sample < known[0]:
+        before = last.get(sensor.number)
+        last[sensor.number] = frame, data
+        if before is None or data.first_sample == before[1].first_sample + before[1].n_samples:
+            continue
+        if data.first_sample < before[1].first_sample + before[1].n_samples:
             raise CheckError(f"sensor {sensor.number}: `first sample` goes back to {data.first_sample}.")
+        seconds = ((frame.tick - before[0].tick) % 2**32) / session.descriptor.tick_hz
+        passed = seconds * float(sensor.sample_rate_hz)
+        counted = data.first_sample - before[1].first_sample
+        if abs(counted - passed) > max(_HOLE_TOLERANCE * passed, 2):
+            raise CheckError(
+                f"sensor {sensor.number}: `first sample` went from {before[1].first_sample} to "
+                f"{data.first_sample}, while by the tick {passed:.0f} samples were taken. It counts samples "
+                "of each axis, not bytes or values, and those not sent as well."
+            )
 
 
 def its_tick_runs_at_the_rate_it_says(session: Session) -> None:
@@ -198,7 +206,7 @@ CHECKS: Final[tuple[Callable[[Session], None], ...]] = (
     its_line_is_fast_enough_for_what_it_sends,
     its_data_are_as_the_descriptor_says,
     its_data_carry_the_boot_and_revision_of_the_descriptor,
-    its_sample_count_has_no_holes,
+    its_sample_count_follows_the_samples,
     its_tick_runs_at_the_rate_it_says,
     its_sample_rate_fits_its_tick,
     it_flags_samples_at_the_end_of_their_range,

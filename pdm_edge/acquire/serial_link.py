@@ -11,22 +11,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from firmware_bridge import Command, Descriptor, StreamDecoder, encode_frame
+from firmware_bridge.device import SerialStream
 from pdm_edge.acquire.device_stream import DeviceStream
 from pdm_edge.ports import Clock
 from pdm_edge.records import Measurement
-
-if TYPE_CHECKING:
-    import serial
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 1.0
-_WRITE_TIMEOUT_S: Final = 1.0
 
 
 class SerialSource:
@@ -51,7 +48,7 @@ class SerialSource:
         self._baud = baud
         self._clock = clock
         self._stream = DeviceStream(self.name, sensor_ids)
-        self._port: serial.Serial | None = None
+        self._port: SerialStream | None = None
         self._decoder = StreamDecoder()
         self._counters: Counter[str] = Counter()
         self._pause_s = FIRST_PAUSE_S
@@ -70,20 +67,16 @@ class SerialSource:
 
     def read(self, timeout_s: float) -> Sequence[Measurement]:
         """What has come since the last call; see `pdm_edge.ports.Source`."""
-        import serial
-
         port = self._connected(timeout_s)
         if port is None:
             return ()
         try:
-            if port.timeout != timeout_s:  # setting it costs a round of system calls
-                port.timeout = timeout_s
-            data = port.read(max(1, port.in_waiting))
+            data = port.read(timeout_s)
             arrival = self._clock.stamp()
             if self._stream.needs_descriptor and time.monotonic() >= self._ask_at_s:
                 self._ask_at_s = time.monotonic() + _ASK_AGAIN_S
                 self._send(port, Command("identify"))
-        except (serial.SerialException, OSError) as error:
+        except OSError as error:  # pyserial's SerialException is one
             self._disconnected(error)
             return ()
         measurements: list[Measurement] = []
@@ -100,9 +93,7 @@ class SerialSource:
             self._port.close()
             self._port = None
 
-    def _connected(self, timeout_s: float) -> serial.Serial | None:
-        import serial
-
+    def _connected(self, timeout_s: float) -> SerialStream | None:
         if self._port is not None:
             return self._port
         wait_s = self._retry_at_s - time.monotonic()
@@ -111,10 +102,8 @@ class SerialSource:
             if wait_s > timeout_s:
                 return None
         try:
-            self._port = serial.Serial(
-                self._port_name, self._baud, timeout=timeout_s, write_timeout=_WRITE_TIMEOUT_S, exclusive=True
-            )
-        except (serial.SerialException, OSError) as error:
+            self._port = SerialStream(self._port_name, self._baud, exclusive=True)
+        except OSError as error:
             self._disconnected(error)
             return None
         logger.info("%s: connected", self.name)
@@ -132,6 +121,6 @@ class SerialSource:
         self._retry_at_s = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
-    def _send(self, port: serial.Serial, command: Command) -> None:
+    def _send(self, port: SerialStream, command: Command) -> None:
         port.write(encode_frame(command, sequence=self._sequence, tick=0))
         self._sequence += 1
