@@ -93,6 +93,8 @@ def test_what_a_reader_sees(inner_race: Path) -> None:
         "speed: 24.67 Hz (given)",
     ):
         assert part in text, part
+    for line in ("BPFO ", "BPFI <<", "BSF ", "FTF "):
+        assert f" {line}" in text, "told apart on a terminal of 80 columns"
 
 
 def test_nothing_is_guessed(inner_race: Path, tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def _print(analysis: Analysis) -> None:
 
 
 def _lines_table(analysis: Analysis) -> Table:
-    table = Table("axis", "line", title=f"envelope lines; one counts from {LINE_LEVEL_DB:g} dB")
+    table = Table(title=f"envelope lines; one counts from {LINE_LEVEL_DB:g} dB", padding=(0, 0, 0, 1))
+    for heading in ("axis", "line"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("nominal Hz", "found Hz", "g RMS", "level dB", "harmonics", "sides"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in analysis.lines:
