@@ -127,12 +127,12 @@ def test_no_fault_of_the_line_gets_into_a_waveform(fault: str, fifo: bool, senso
     line = BadLine(lambda: os.open(sensor.near, os.O_RDWR | os.O_NOCTTY), serial=True)
     count = 0
 
-    def every_fifth(reply: bytes) -> Arrivals:
+    def every_eighth(reply: bytes) -> Arrivals:
         nonlocal count
         count += 1
-        return FAULTS[fault](reply) if count % 5 == 0 and len(reply) > 10 else unharmed(reply)
+        return FAULTS[fault](reply) if count % 8 == 0 and len(reply) > 10 else unharmed(reply)
 
-    line.fault = every_fifth
+    line.fault = every_eighth
     try:
         task = BurstTask("de", 3, every_s=0.1, clock=SystemClock(), fifo=fifo)
         url = line.url.replace("19200", "115200").replace("=250", "=150")
