@@ -192,6 +192,13 @@ def test_pruning_makes_the_file_smaller_and_keeps_what_was_learned() -> None:
     assert float(half.squared_residuals(x).mean()) < 0.6
 
 
+def test_training_that_does_not_converge_is_an_error_and_no_model() -> None:
+    x = healthy(50)
+    x[3, -1] = np.inf
+    with pytest.raises(ModelError, match="did not converge"):
+        train(x, scaling(), family="dense")
+
+
 def test_bands_that_make_no_line_are_refused() -> None:
     with pytest.raises(ModelError, match=r"30 features are no line of bands.*multiple of 8"):
         build("mobilenet", 30, np.random.default_rng(0))

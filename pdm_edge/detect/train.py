@@ -117,7 +117,24 @@ def build(
 def adapt(
     z: Array, layers: tuple[Layer, ...], random: np.random.Generator, progress: Progress | None
 ) -> None:
-    """Train in place (Adam, Kingma and Ba 2015, with decoupled weight decay)."""
+    """Train in place (Adam, Kingma and Ba 2015, with decoupled weight decay).
+
+    Raises
+    ------
+    ModelError
+        If it does not converge.
+    """
+    # Some BLAS kernels raise the flag for an invalid value on small matrices without there being one;
+    # whether there is one is asked of the result.
+    with np.errstate(invalid="ignore"):
+        _descend(z, layers, random, progress)
+    if not all(np.isfinite(part.weights).all() for part in weighted(layers)):
+        raise ModelError("training did not converge: weights are not finite")
+
+
+def _descend(
+    z: Array, layers: tuple[Layer, ...], random: np.random.Generator, progress: Progress | None
+) -> None:
     parts = list(weighted(layers))
     parameters = [array for part in parts for array in (part.weights, part.bias)]
     first = [np.zeros_like(p) for p in parameters]
