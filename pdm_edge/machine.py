@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pdm_edge.acquire.ring import EvidenceRing
 from pdm_edge.acquire.windows import Windower
-from pdm_edge.advise import AlarmCycle, advisory, finding
+from pdm_edge.advise import AlarmCycle, PartWatch, advisory, finding
 from pdm_edge.assess import assess
 from pdm_edge.config import MachineConfig, SensorConfig
 from pdm_edge.detect.explain import explained
@@ -116,6 +116,7 @@ class Machine:
             family=config.detect.family,
         )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
+        self._part = PartWatch()
         self._heard_ns: int | None = None
         self._windows = 0
         self._operating = "unknown"
@@ -132,7 +133,8 @@ class Machine:
             records = self._take_reading(measurement)
         else:
             records = [measurement]
-        for raised in [r for r in records if isinstance(r, Advisory) and r.state in ("alert", "alarm")]:
+        changes = [r for r in records if isinstance(r, Advisory) and r.state != r.previous]
+        for raised in [change for change in changes if change.state in ("alert", "alarm")]:
             for ring in self._rings.values():
                 records += ring.release(raised.id)
         return records
@@ -307,6 +309,10 @@ class Machine:
         changed = self._alarm.observe(self._severity(zone))
         if changed is not None or zone != previous_zone:
             records.append(health)
+        if changed is not None:
+            self._part.told(health)
+        elif previous in ("alert", "alarm") and self._part.observe(health):
+            changed = previous
         if changed is not None:
             scored = None if math.isnan(self._score) else self._score
             records.append(advisory(self.id, changed, previous, vector.stamp, health=health, score=scored))

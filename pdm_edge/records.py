@@ -321,7 +321,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """A change of alarm state, in words that a mechanic can act on."""
+    """A change of alarm state, in words that a mechanic can act on.
+
+    With ``state == previous`` the alarm stands, and its evidence has come to name a part.
+    """
 
     machine: str
     state: AlarmState
@@ -339,7 +342,10 @@ class Advisory:
         return f"{self.machine}@{self.stamp.boot_id}:{self.stamp.monotonic_ns}"
 
     def __str__(self) -> str:
-        return f"{self.machine}: {self.previous} -> {self.state}: {self.headline}. {self.advice}"
+        change = (
+            f"{self.previous} -> {self.state}" if self.previous != self.state else f"still in {self.state}"
+        )
+        return f"{self.machine}: {change}: {self.headline}. {self.advice}"
 
 
 Measurement: TypeAlias = Waveform | Reading | Gap

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdm_edge.advise import AlarmCycle, AlarmSettings, advisory
+from pdm_edge.advise import AlarmCycle, AlarmSettings, PartWatch, advisory
+from pdm_edge.assess import assess
 from pdm_edge.records import AlarmState, Evidence, Health, Stamp
 
 STAMP = Stamp(0, 0, "boot", True)
@@ -127,3 +128,16 @@ def test_unknown_says_how_long_and_what_to_check() -> None:
     text = str(advisory("pump", "unknown", "normal", STAMP, silent_s=61.0))
     assert "61 s" in text
     assert "cable" in text
+
+
+def test_an_alarm_that_named_no_part_says_so_once_the_evidence_does() -> None:
+    vague = assess("m", STAMP, {}, score=5.0)
+    outer = assess("m", STAMP, {"de/x/envelope_bpfo_level": 25.0}, score=5.0)
+    inner = assess("m", STAMP, {"de/x/envelope_bpfi_level": 25.0}, score=5.0)
+    watch = PartWatch()
+    watch.told(vague)
+    seen = [watch.observe(h) for h in (vague, outer, inner, outer, outer, outer, outer, inner, inner, inner)]
+    # One window of a race is chance, three in a row are told, and each part only once.
+    assert seen == [False] * 5 + [True] + [False] * 3 + [True]
+    watch.told(outer)
+    assert not any(watch.observe(outer) for _ in range(10))

@@ -263,7 +263,7 @@ def _finish(plant: _Plant, console: Console) -> list[str]:
     table.add_column(justify="right")
     for name, value in (
         ("windows judged or learned", f"{status.machines[0].windows:,}"),
-        ("alarms", str(sum(a.state == "alarm" for a in plant.advisories))),
+        ("alarms", str(sum(a.state == "alarm" and a.previous != "alarm" for a in plant.advisories))),
         ("samples measured", f"{plant.sensor.samples_taken:,}"),
         ("samples lost on the line", f"{lost_samples:,}"),
         ("rows buffered", f"{buffer.last_seq - buffer.held:,}"),
