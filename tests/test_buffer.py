@@ -160,7 +160,7 @@ def test_the_cap_holds_waveforms_go_first_and_every_loss_is_told_exactly(tmp_pat
 
 
 def test_features_are_given_up_only_when_waveforms_are_gone_and_alarms_stay(tmp_path: Path) -> None:
-    buffer = opened(tmp_path / "b.db", max_mb=4)
+    buffer = opened(tmp_path / "b.db", max_mb=2)
     buffer.write([alarm(n) for n in range(20)])
     for n in range(0, 60_000, 500):
         buffer.write([features(n + i) for i in range(500)])

@@ -378,3 +378,59 @@ def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
     (gap,) = bodies(buffer, "gap")
     assert (gap["lost"], gap["first"], gap["last"]) == (7, 10, 16)
     buffer.close()
+
+
+def numbers(path: Path) -> list[int]:
+    connection = sqlite3.connect(path)
+    found = [seq for (seq,) in connection.execute("SELECT seq FROM outbox ORDER BY seq")]
+    connection.close()
+    return found
+
+
+def test_numbers_of_rows_that_have_left_never_come_back_also_after_a_new_start(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for n in range(4):
+        buffer = opened(tmp_path / "b.db")
+        buffer.write([features(n), wave(n), alarm(n)])
+        seen += numbers(tmp_path / "b.db")
+        if n % 2:
+            drained(buffer)
+        with buffer._lock, buffer._file.transaction() as connection:
+            buffer._eviction.drop_delivered(connection)
+            while buffer._eviction.give_up(connection, 10**9):
+                continue
+        buffer.close()
+        assert numbers(tmp_path / "b.db") == []
+    assert len(seen) == 12
+    assert seen == sorted(set(seen))
+
+
+def test_times_come_back_exactly_whatever_the_clocks_do(tmp_path: Path) -> None:
+    day_ns = 86_400_000_000_000
+    times = [
+        (0, 1),
+        (5, 2),
+        (-3 * day_ns, 3),
+        (9000 * day_ns, 4),
+        (7, 40 * day_ns),
+        (20_000 * day_ns, 5),
+        (9, 6),
+    ]
+    given = [
+        FeatureVector(
+            "pump", features(0).values, SCHEMA, Stamp(1_790 * 10**15 + utc, mono, "boot", True), 1.0
+        )
+        for utc, mono in times
+    ]
+    buffer = opened(tmp_path / "b.db")
+    buffer.write(given)
+    for one in given:
+        buffer.write([one])
+    batch = buffer.next_batch(100)
+    assert batch is not None
+    assert [row.stamp for row in batch.rows] == [one.stamp for one in given] * 2
+    sql = "SELECT utc_ns, monotonic_ns FROM outbox ORDER BY seq"
+    connection = sqlite3.connect(tmp_path / "b.db")
+    assert connection.execute(sql).fetchall() == [(v.stamp.utc_ns, v.stamp.monotonic_ns) for v in given] * 2
+    connection.close()
+    buffer.close()

@@ -17,18 +17,19 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pdm_edge.errors import StoreError, StoreFullError, SyncError
 from pdm_edge.ports import Clock
-from pdm_edge.records import LANES, Batch, FeatureSchema, FeatureVector, Gap, Lane, Receipt, Record
+from pdm_edge.records import LANES, Batch, FeatureVector, Gap, Lane, Receipt, Record
 from pdm_edge.store import reading
 from pdm_edge.store.evict import Eviction, Lost
 from pdm_edge.store.file import BufferFile, DamagedError
+from pdm_edge.store.leaving import remove
 from pdm_edge.store.opening import is_damage
-from pdm_edge.store.rows import Stored, to_stored
+from pdm_edge.store.rows import Stored, to_row, to_stored
 from pdm_edge.store.salvage import salvage
 from pdm_edge.store.status import BufferStatus, query_status
 from pdm_edge.store.trend import Trend
@@ -90,10 +91,9 @@ class Buffer:
         self._commit_s = commit_s
         self._lock = threading.RLock()
         self._trend = Trend(max_mb * 1_000_000)
-        self._pending: list[Stored] = []
-        self._pending_schemas: dict[str, FeatureSchema] = {}
+        self._pending: list[FeatureVector | Stored] = []
         self._timer: threading.Timer | None = None
-        self._link_error = ""
+        self._link_error: str | None = None  # not known yet
         self._closed = False
         self._file = BufferFile(self.path, gateway, max_mb)
         try:
@@ -119,19 +119,15 @@ class Buffer:
         """
         if not records:
             return
-        rows = [to_stored(record) for record in records]
-        vectors = [record for record in records if isinstance(record, FeatureVector)]
-        schemas = {vector.schema.id: vector.schema for vector in vectors}
+        rows = [to_row(record) for record in records]
+        vectors = [row for row in rows if isinstance(row, FeatureVector)]
         with self._lock:
-            waits = self._commit_s > 0 and not any(row.lane in _URGENT for row in rows)
+            waits = self._commit_s > 0 and not any(map(_is_urgent, rows))
             if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
                 self._pending += rows
-                self._pending_schemas |= schemas
                 self._start_timer()
             else:
-                self._mended(
-                    lambda: self._commit([*self._pending, *rows], {**self._pending_schemas, **schemas})
-                )
+                self._mended(lambda: self._commit([*self._pending, *rows]))
                 self._forget_pending()
             self.counters["written"] += len(rows)
             self._trend.add(vectors)
@@ -140,7 +136,7 @@ class Buffer:
         """Make durable what waits for `commit_s`; see `write` for what is raised."""
         with self._lock:
             if self._pending:
-                self._mended(lambda: self._commit(self._pending, self._pending_schemas))
+                self._mended(lambda: self._commit(self._pending))
                 self._forget_pending()
 
     def next_batch(self, max_rows: int, lanes: Sequence[Lane] = LANES) -> Batch | None:
@@ -214,7 +210,7 @@ class Buffer:
             try:
                 self.flush()
                 self._trend.end_minutes()
-                self._insert([], {})
+                self._insert([])
             except StoreError as error:
                 logger.error("at closing, %d rows were not stored: %s", len(self._pending), error)
             finally:
@@ -228,8 +224,9 @@ class Buffer:
         self._writer.load(self._file.connection)
         self._eviction = Eviction()
         self._open_gaps: dict[tuple[Lane, bool], tuple[int, Gap]] = {}
+        self._kept: dict[Lane, int] = {}
         self._handed_out: dict[tuple[Lane, str], tuple[Batch, float]] = {}
-        self._link_error = ""
+        self._link_error = None
         self._trend.forget_columns()
         if aside is None:
             return
@@ -237,7 +234,7 @@ class Buffer:
         self._writer.load(self._file.connection)
         self.counters["set aside"] += 1
         why = f"the buffer file was damaged; it is kept as {aside.name}; {saved} rows were saved from it"
-        self._commit([to_stored(Gap("buffer", "rows", lost, why, self._clock.stamp()))], {})
+        self._commit([to_stored(Gap("buffer", "rows", lost, why, self._clock.stamp()))])
 
     def _mended(self, work: Callable[[], _T]) -> _T:
         """Do it; if the file turns out to be damaged, begin a new one and do it once more."""
@@ -258,14 +255,14 @@ class Buffer:
 
     # writing
 
-    def _commit(self, rows: Sequence[Stored], schemas: Mapping[str, FeatureSchema]) -> None:
+    def _commit(self, rows: Sequence[FeatureVector | Stored]) -> None:
         self._make_room()
-        self._relieved(lambda: self._insert(rows, schemas))
+        self._relieved(lambda: self._insert(rows))
 
-    def _insert(self, rows: Sequence[Stored], schemas: Mapping[str, FeatureSchema]) -> None:
+    def _insert(self, rows: Sequence[FeatureVector | Stored]) -> None:
         self._writer.forget()
         with self._file.transaction() as connection:
-            self._writer.insert(connection, rows, schemas)
+            self._writer.insert(connection, rows)
             self._trend.write(connection)
         self._writer.keep()
         self._trend.written()
@@ -308,7 +305,6 @@ class Buffer:
 
     def _forget_pending(self) -> None:
         self._pending = []
-        self._pending_schemas = {}
         self._stop_timer()
 
     # keeping the cap
@@ -319,6 +315,7 @@ class Buffer:
                 return
             with self._file.transaction() as connection:
                 self._eviction.drop_delivered(connection)
+            self._kept.clear()
             while self._file.is_crowded and self._give_up():
                 continue
             self._file.shrink(emptied=False)
@@ -339,6 +336,7 @@ class Buffer:
                 return False
             noted = self._note_gap(connection, lost)
         self._writer.keep()
+        self._kept.clear()
         self._open_gaps[lost.lane, lost.thinned] = noted
         self.counters["evicted"] += lost.rows
         return True
@@ -347,15 +345,14 @@ class Buffer:
         """Write the loss down, or widen the note of the last one if it has not been sent yet."""
         held = self._open_gaps.get((lost.lane, lost.thinned))
         rows, first, last = lost.rows, lost.first, lost.last
-        if held is not None and held[0] > self._eviction.in_flight.get("event", 0):
-            deleted = connection.execute("DELETE FROM outbox WHERE seq = ?", (held[0],)).rowcount
-            if deleted:
-                rows += held[1].lost
-                first, last = min(first, held[1].first or first), max(last, held[1].last or last)
+        waits = held is not None and held[0] > self._eviction.in_flight.get("event", 0)
+        if held is not None and waits and remove(connection, "event", [held[0]]):
+            rows += held[1].lost
+            first, last = min(first, held[1].first or first), max(last, held[1].last or last)
         how = "every second row of the oldest" if lost.thinned else "oldest rows"
         why = f"buffer full: {how} of lane {lost.lane} given up"
         gap = Gap("buffer", "rows", rows, why, self._clock.stamp(), first=first, last=last)
-        return self._writer.insert_one(connection, to_stored(gap)), gap
+        return self._writer.insert(connection, [to_stored(gap)]), gap
 
     # reading
 
@@ -376,22 +373,28 @@ class Buffer:
         return None
 
     def _settle(self, receipt: Receipt, batch: Batch, since_s: float) -> int:
-        number, through = LANES.index(receipt.lane), receipt.through_seq
+        lane, through, kept = receipt.lane, receipt.through_seq, self._kept.pop(receipt.lane, None)
         with self._file.transaction() as connection:
             reading.add_wants(connection, receipt.wants)
             if batch.want:
-                settled = reading.settle_want(connection, batch, through)
+                settled, kept = reading.settle_want(connection, batch, through), None
             else:
-                kept = KEPT_ROWS if batch.lane in _KEPT_LANES else 0
-                settled = reading.settle_lane(connection, number, through, kept)
+                most = KEPT_ROWS if lane in _KEPT_LANES else 0
+                settled, kept = reading.settle_lane(connection, batch, through, most, kept)
             rate = settled / max(time.monotonic() - since_s, 1e-6)
-            connection.execute("UPDATE lanes SET delivered = delivered + ? WHERE lane = ?", (settled, number))
             connection.execute(
-                "UPDATE link SET last_receipt_utc_ns = ?, last_error = '',"
-                " rows_per_s = coalesce(0.8 * rows_per_s, 0.8 * ?) + 0.2 * ?",
-                (self._clock.stamp().utc_ns, rate, rate),
+                "UPDATE lanes SET delivered = delivered + ?, receipt_utc_ns = ?,"
+                " rows_per_s = coalesce(0.8 * rows_per_s, 0.8 * ?) + 0.2 * ? WHERE lane = ?",
+                (settled, self._clock.stamp().utc_ns, rate, rate, LANES.index(lane)),
             )
+            if self._link_error != "":
+                connection.execute("UPDATE link SET last_error = ''")
         self._link_error = ""
+        self._kept |= {} if kept is None else {lane: kept}
         if batch.want and through >= batch.through_seq:
             del self._handed_out[batch.lane, batch.want]
         return settled
+
+
+def _is_urgent(row: FeatureVector | Stored) -> bool:
+    return type(row) is Stored and row.about.lane in _URGENT

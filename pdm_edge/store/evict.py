@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pdm_edge.records import LANES, Lane
+from pdm_edge.store.leaving import remove, remove_through
 
 _ROWS: Final = 500
 _THINNED: Final[tuple[Lane, ...]] = ("feature", "spectrum")
@@ -39,12 +40,10 @@ class Eviction:
 
     def drop_delivered(self, connection: sqlite3.Connection) -> int:
         """Remove rows that are only kept for the far end to ask again; return their number."""
-        removed = 0
-        for number, sent in connection.execute("SELECT lane, sent_seq FROM lanes").fetchall():
-            removed += connection.execute(
-                "DELETE FROM outbox WHERE lane = ? AND seq <= ?", (number, sent)
-            ).rowcount
-        return removed
+        return sum(
+            remove_through(connection, lane, sent)
+            for lane, sent in connection.execute("SELECT name, sent_seq FROM lanes").fetchall()
+        )
 
     def give_up(self, connection: sqlite3.Connection, share_bytes: int) -> Lost | None:
         """Remove about `share_bytes` of the least important rows; None if there are none left."""
@@ -62,37 +61,37 @@ class Eviction:
         """Every second row of each series among the next rows; from the oldest again at the end."""
         for after in (max(self._thinned_through.get(lane, 0), self._floor(lane)), self._floor(lane)):
             rows = connection.execute(
-                "SELECT seq, n FROM (SELECT seq, row_number() OVER (PARTITION BY header ORDER BY seq) AS n"
-                " FROM (SELECT seq, header FROM outbox WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?))"
-                " ORDER BY seq",
-                (LANES.index(lane), after, 2 * _ROWS),
+                "SELECT seq, n FROM"
+                " (SELECT seq, row_number() OVER (PARTITION BY header ORDER BY seq) AS n FROM"
+                f" (SELECT seq, header FROM outbox_{lane} WHERE seq > ? ORDER BY seq LIMIT ?)) ORDER BY seq",
+                (after, 2 * _ROWS),
             ).fetchall()
-            gone = [(seq,) for seq, n in rows if n % 2 == 0]
+            gone = [seq for seq, n in rows if n % 2 == 0]
             # A piece too short to be thinned: begin again with the oldest.
             if len(gone) >= _ROWS // 10:
-                connection.executemany("DELETE FROM outbox WHERE seq = ?", gone)
+                remove(connection, lane, gone)
                 self._thinned_through[lane] = rows[-1][0]
-                return Lost(lane, len(gone), gone[0][0], gone[-1][0], thinned=True)
+                return Lost(lane, len(gone), gone[0], gone[-1], thinned=True)
         return None
 
     def _oldest(self, connection: sqlite3.Connection, lane: Lane, share_bytes: int) -> Lost | None:
         found = connection.execute(
-            "SELECT seq, length(body) FROM outbox WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (LANES.index(lane), self._floor(lane), _ROWS),
+            f"SELECT seq, length(body) FROM outbox_{lane} WHERE seq > ? ORDER BY seq LIMIT ?",
+            (self._floor(lane), _ROWS),
         ).fetchall()
-        gone: list[tuple[int]] = []
+        gone: list[int] = []
         freed = 0
         for seq, size in found:
             if seq in self.spared:
                 continue
-            gone.append((seq,))
+            gone.append(seq)
             freed += size + 50
             if freed >= share_bytes:
                 break
         if not gone:
             return None
-        connection.executemany("DELETE FROM outbox WHERE seq = ?", gone)
-        return Lost(lane, len(gone), gone[0][0], gone[-1][0], thinned=False)
+        remove(connection, lane, gone)
+        return Lost(lane, len(gone), gone[0], gone[-1], thinned=False)
 
     def _floor(self, lane: Lane) -> int:
         return self.in_flight.get(lane, 0)

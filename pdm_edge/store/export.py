@@ -19,7 +19,7 @@ import numpy as np
 from pdm_edge.errors import ConfigError, StoreError
 from pdm_edge.records import LANES, Row
 from pdm_edge.store.packing import unpack
-from pdm_edge.store.reading import COLUMNS, to_row
+from pdm_edge.store.reading import select, to_row
 from pdm_edge.store.status import open_read_only
 
 What: TypeAlias = Literal["features", "readings", "scores", "alarms", "gaps", "trend"]
@@ -30,7 +30,7 @@ _KINDS: Final[dict[str, str]] = {
     "alarms": "advisory",
     "gaps": "gap",
 }
-_ALL: Final = f"SELECT {COLUMNS} WHERE kind = ? AND (? = '' OR subject = ?) ORDER BY seq"
+_OF_KIND: Final = "kind = ? AND (? = '' OR subject = ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +266,10 @@ def _trend(connection: sqlite3.Connection, subject: str) -> tuple[list[Column], 
 
 
 def _rows(connection: sqlite3.Connection, kind: str, subject: str) -> Iterator[Row]:
-    for values in connection.execute(_ALL, (kind, subject, subject)):
-        yield to_row(LANES[0], values)
+    for lane in LANES:  # a kind is in one lane only
+        query = f"{select(lane)} WHERE {_OF_KIND} ORDER BY seq"
+        for values in connection.execute(query, (kind, subject, subject)):
+            yield to_row(lane, values)
 
 
 def _about(row: Row) -> list[Any]:

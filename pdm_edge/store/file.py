@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class BufferFile:
         self._gateway = gateway
         self._plan = plan(max_mb)
         self._held_pages: int | None = None
+        self._may_be_too_large = True
         self._given_bytes = 0
         self._opened_as: tuple[int, int] | None = None
         self.is_suspect = False
@@ -123,6 +125,8 @@ class BufferFile:
         if self._held_pages is not None and not self._disk_is_low(beside_bytes=self._given_bytes):
             self._hold(None)
         (total,) = self.connection.execute("PRAGMA page_count").fetchone()
+        if total <= _EVICT_ABOVE * self._max_pages:
+            return False
         (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
         return bool(total - free > _EVICT_ABOVE * self._max_pages)
 
@@ -154,7 +158,7 @@ class BufferFile:
             return  # others would take them
         try:
             (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
-            if free > (0 if emptied else _FREE_PAGES) or self._is_too_large():
+            if free > (0 if emptied else _FREE_PAGES) or (self._may_be_too_large and self._is_too_large()):
                 # Gives pages back one by one; only executescript steps through all of them.
                 self.connection.executescript("PRAGMA incremental_vacuum")
                 self.connection.execute(f"PRAGMA max_page_count = {self._plan.max_pages}")
@@ -168,7 +172,8 @@ class BufferFile:
     def _is_too_large(self) -> bool:
         """After the cap was lowered; SQLite does not set its own below the size of the file."""
         (total,) = self.connection.execute("PRAGMA page_count").fetchone()
-        return bool(total * PAGE_BYTES > self._plan.max_pages * PAGE_BYTES)
+        self._may_be_too_large = total > self._plan.max_pages
+        return self._may_be_too_large
 
     @property
     def _max_pages(self) -> int:
@@ -223,10 +228,11 @@ class BufferFile:
         found = self.connection.execute("SELECT id FROM gateway").fetchone()
         if found is None:
             with self.transaction() as connection:
+                # A file that is made anew must not give numbers again that an earlier one gave: start at
+                # the time in milliseconds. Less than 2^53, so that JSON readers hold it exactly.
+                start = time.time_ns() // 1_000_000
                 connection.execute(
-                    "INSERT INTO gateway (id, first_seq) SELECT ?, coalesce(max(seq), 0) FROM sqlite_sequence"
-                    " WHERE name = 'outbox'",
-                    (self._gateway,),
+                    "INSERT INTO gateway (id, first_seq) VALUES (?, ?)", (self._gateway, start)
                 )
         elif found[0] != self._gateway:
             raise StoreError(

@@ -1,12 +1,11 @@
 """The schema of the buffer file, as named steps that are applied once each. `docs/store.md` describes it.
 
-A file that knows a step which this version does not was made by a newer one, and is refused.
+A file that knows a step which this version does not was made by another one, and is refused.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from typing import TYPE_CHECKING, Final
 
 from pdm_edge.errors import StoreError
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
 
 APPLICATION_ID: Final = 0x50444D45  # "PDME", in the header of the file
 _SET: Final = "pdm_edge.buffer"
+
+LAST_SEQ: Final = (
+    "SELECT max(coalesce((SELECT first_seq FROM gateway), 0), (SELECT max(gone_through) FROM lanes), "
+    + ", ".join(f"coalesce((SELECT max(seq) FROM outbox_{lane}), 0)" for lane in LANES)
+    + ")"
+)
+"""The highest number that the file has given: a row's that is there, or that has left."""
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
@@ -47,63 +53,58 @@ def _steps() -> Migrations:
     from sqlite_utils import Migrations
 
     steps = Migrations(_SET)
-    steps(name="0001_outbox")(_outbox)
-    steps(name="0002_wants_boots_trend")(_wants_boots_trend)
+    steps(name="0001_buffer")(_buffer)
     return steps
 
 
-_NAMES: Final = frozenset({"0001_outbox", "0002_wants_boots_trend"})
+_NAMES: Final = frozenset({"0001_buffer"})
 
 
-def _outbox(db: Database) -> None:
-    db["gateway"].create({"id": str}, pk="id")  # type: ignore[union-attr]
-    db["schemas"].create({"id": str, "names": str, "units": str}, pk="id")  # type: ignore[union-attr]
-    # What repeats from row to row is kept once: boot, kind, subject, schema, state and quality.
-    headers = {"id": int, "boot_id": str, "kind": str, "subject": str, "schema_id": str, "context": str}
-    db["headers"].create(headers, pk="id")  # type: ignore[union-attr]
-    db["lanes"].insert_all(  # type: ignore[union-attr]
-        [{"lane": i, "name": n, "sent_seq": 0, "delivered": 0, "evicted": 0} for i, n in enumerate(LANES)],
-        pk="lane",
-    )
-    # AUTOINCREMENT: a number that was given once never comes back, though its row is gone.
+def _buffer(db: Database) -> None:
+    # Kept short: SQLite holds these texts in the first page, as long as they fit (the trend's
+    # columns may be too many); then no damage behind that page hides the tables.
+    db.execute("CREATE TABLE gateway (id TEXT, first_seq INTEGER)")
+    db.execute("CREATE TABLE schemas (id TEXT PRIMARY KEY, names TEXT, units TEXT)")
+    db.execute("CREATE TABLE boots (boot_id TEXT PRIMARY KEY, utc_minus_monotonic_ns INTEGER) WITHOUT ROWID")
+    # What repeats from row to row is kept once, and what its times are counted from.
     db.execute(
-        "CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL,"
-        " header INTEGER NOT NULL REFERENCES headers(id), utc_ns INTEGER NOT NULL,"
-        " monotonic_ns INTEGER NOT NULL, clock_trusted INTEGER NOT NULL, body BLOB NOT NULL)"
-    )
-
-
-def _wants_boots_trend(db: Database) -> None:
-    # The index of a lane holds the row's number anyway, in order.
-    db.execute("DROP INDEX IF EXISTS idx_outbox_lane_seq")
-    db.execute("CREATE INDEX outbox_by_lane ON outbox (lane)")
-    db.execute("ALTER TABLE gateway ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 0")
-    db.execute("ALTER TABLE lanes ADD COLUMN on_request INTEGER NOT NULL DEFAULT 0")
-    # A file that is made anew must not give numbers again that an earlier one gave: start at the
-    # time in milliseconds. Less than 2^53, so that JSON readers hold it exactly.
-    if not db.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'outbox'").fetchone():
-        start = time.time_ns() // 1_000_000
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?)", (start,))
-    db.execute("CREATE TABLE boots (boot_id TEXT PRIMARY KEY, utc_minus_monotonic_ns INTEGER)")
-    db.execute(
-        "CREATE TABLE wants (id TEXT PRIMARY KEY, lane INTEGER NOT NULL, after_seq INTEGER NOT NULL,"
-        " through_seq INTEGER NOT NULL, alarm TEXT NOT NULL)"
+        "CREATE TABLE headers (id INTEGER PRIMARY KEY, boot_id TEXT, clock_trusted INTEGER, kind TEXT,"
+        " subject TEXT, schema_id TEXT, context TEXT, from_monotonic_ns INTEGER, from_offset_ns INTEGER)"
     )
     db.execute(
-        "CREATE TABLE link (one INTEGER PRIMARY KEY CHECK (one = 1), last_receipt_utc_ns INTEGER,"
-        " rows_per_s REAL, last_error TEXT NOT NULL DEFAULT '')"
+        "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, name TEXT, sent_seq INTEGER DEFAULT 0,"
+        " delivered INTEGER DEFAULT 0, evicted INTEGER DEFAULT 0, on_request INTEGER DEFAULT 0,"
+        " gone INTEGER DEFAULT 0, gone_through INTEGER DEFAULT 0, receipt_utc_ns INTEGER, rows_per_s REAL)"
     )
-    db.execute("INSERT INTO link (one) VALUES (1)")
-    db.execute("CREATE TABLE traffic (day TEXT PRIMARY KEY, bytes INTEGER NOT NULL)")
+    # A table a lane: rows come at its end and leave at its beginning, so that pages are full and no
+    # index is needed. A number is the file's, not the table's: see RowWriter.
+    for number, lane in enumerate(LANES):
+        db.execute("INSERT INTO lanes (lane, name) VALUES (?, ?)", (number, lane))
+        db.execute(
+            f"CREATE TABLE outbox_{lane} (seq INTEGER PRIMARY KEY, header INTEGER, after_ns INTEGER,"
+            " offset_ns INTEGER, body BLOB NOT NULL)"
+        )
     db.execute(
-        "CREATE TABLE trend (utc TEXT NOT NULL, machine TEXT NOT NULL, windows INTEGER NOT NULL,"
-        " boot_id TEXT NOT NULL, monotonic_ns INTEGER NOT NULL, clock_trusted INTEGER NOT NULL)"
+        "CREATE TABLE wants (id TEXT PRIMARY KEY, lane INTEGER, after_seq INTEGER, through_seq INTEGER,"
+        " alarm TEXT)"
+    )
+    db.execute("CREATE TABLE link (last_error TEXT)")
+    db.execute("INSERT INTO link VALUES ('')")
+    db.execute("CREATE TABLE traffic (day TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID")
+    db.execute(
+        "CREATE TABLE trend (utc TEXT, machine TEXT, windows INTEGER, boot_id TEXT, monotonic_ns INTEGER,"
+        " clock_trusted INTEGER)"
+    )
+    each = " UNION ALL ".join(f"SELECT {n} AS lane, * FROM outbox_{lane}" for n, lane in enumerate(LANES))
+    db.execute(
+        "CREATE VIEW outbox AS SELECT seq, lane, header, monotonic_ns + from_offset_ns + offset_ns AS utc_ns,"
+        " monotonic_ns, body FROM (SELECT *, from_monotonic_ns + after_ns AS monotonic_ns"
+        f" FROM ({each}) JOIN headers ON id = header)"
     )
     db.execute(
         "CREATE VIEW records AS SELECT seq, strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(CASE WHEN clock_trusted"
         " THEN NULL ELSE monotonic_ns + utc_minus_monotonic_ns END, utc_ns) / 1e9, 'unixepoch') AS utc,"
-        " lanes.name AS lane, kind, subject, context, CASE WHEN kind IN ('features', 'waveform') THEN NULL"
+        " name AS lane, kind, subject, context, CASE WHEN kind IN ('features', 'waveform') THEN NULL"
         " ELSE CAST(body AS TEXT) END AS body, length(body) AS body_bytes FROM outbox"
-        " JOIN headers ON headers.id = header JOIN lanes ON lanes.lane = outbox.lane"
-        " LEFT JOIN boots ON boots.boot_id = headers.boot_id"
+        " JOIN headers ON id = header JOIN lanes USING (lane) LEFT JOIN boots USING (boot_id)"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pdm_edge.errors import StoreError
-from pdm_edge.store.migrations import APPLICATION_ID
+from pdm_edge.store.migrations import APPLICATION_ID, LAST_SEQ
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _is_sound(path: Path, check_all: bool) -> bool:
     connection = sqlite3.connect(path, timeout=5.0)
     try:
         found = connection.execute(check).fetchone()
-        connection.execute("SELECT max(seq) FROM outbox").fetchone()
+        connection.execute(LAST_SEQ).fetchone()
     except sqlite3.DatabaseError as error:
         if "no such table" in str(error):
             return True  # made, but cut before its first migration

@@ -9,28 +9,30 @@ from typing import Any, Final
 import msgspec
 
 from pdm_edge.records import LANES, Batch, FeatureSchema, Lane, Row, Stamp, Want
+from pdm_edge.store.leaving import remove
 
 BATCH_BYTES: Final = 262_144
 """A batch ends before its bodies are larger than this; a single row may be."""
 
-COLUMNS: Final = (
-    "seq, kind, subject, utc_ns, monotonic_ns, headers.boot_id, clock_trusted, body, schema_id, context,"
-    " utc_minus_monotonic_ns FROM outbox JOIN headers ON headers.id = header"
-    " LEFT JOIN boots ON boots.boot_id = headers.boot_id"
-)
-_NEXT: Final = f"SELECT {COLUMNS} WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?"
-_OF_RANGE: Final = f"SELECT {COLUMNS} WHERE lane = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-OF_ALARM: Final = (
-    "lane = ? AND header IN (SELECT id FROM headers WHERE kind = 'waveform' AND instr(context, ?))"
-)
-_OF_ALARM: Final = f"SELECT {COLUMNS} WHERE {OF_ALARM} AND seq > ? ORDER BY seq LIMIT ?"
+_OF_ALARM: Final = "header IN (SELECT id FROM headers WHERE kind = 'waveform' AND instr(context, ?))"
+
+
+def select(lane: Lane) -> str:
+    """A query for rows of a lane, in the order that `to_row` takes; conditions are to follow."""
+    return (
+        "SELECT seq, kind, subject, from_monotonic_ns + after_ns + from_offset_ns + offset_ns,"
+        " from_monotonic_ns + after_ns, headers.boot_id, clock_trusted, body, schema_id, context,"
+        f" utc_minus_monotonic_ns FROM outbox_{lane} JOIN headers ON headers.id = header"
+        " LEFT JOIN boots ON boots.boot_id = headers.boot_id"
+    )
 
 
 def next_in_lane(connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: int) -> Batch | None:
     """The oldest rows of a lane that were not delivered."""
     number = LANES.index(lane)
     (after,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
-    rows, _ = _bounded(connection.execute(_NEXT, (number, after, max_rows)), lane, max_rows)
+    cursor = connection.execute(f"{select(lane)} WHERE seq > ? ORDER BY seq LIMIT ?", (after, max_rows))
+    rows, _ = _bounded(cursor, lane, max_rows)
     if not rows:
         return None
     return Batch(gateway, lane, after, rows, _schemas(connection, rows))
@@ -46,11 +48,17 @@ def wanted(connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: i
         return None
     want_id, after, through, alarm = found
     if alarm:
-        cursor = connection.execute(_OF_ALARM, (number, alarm_text(alarm), after, max_rows + 1))
+        cursor = connection.execute(
+            f"{select(lane)} WHERE {_OF_ALARM} AND seq > ? ORDER BY seq LIMIT ?",
+            (alarm_text(alarm), after, max_rows + 1),
+        )
     else:
         (sent,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
         # What was not sent yet comes by itself.
-        cursor = connection.execute(_OF_RANGE, (number, after, min(through, sent), max_rows + 1))
+        cursor = connection.execute(
+            f"{select(lane)} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (after, min(through, sent), max_rows + 1),
+        )
     rows, complete = _bounded(cursor, lane, max_rows)
     end = max(through, after) if complete and not alarm else 0
     return Batch(gateway, lane, after, rows, _schemas(connection, rows), want_id, complete, end)
@@ -65,39 +73,52 @@ def add_wants(connection: sqlite3.Connection, wants: Iterable[Want]) -> None:
         )
 
 
-def settle_lane(connection: sqlite3.Connection, lane: int, through_seq: int, kept: int) -> int:
-    """The far end has a lane through a number; return how many rows that settles.
+def settle_lane(
+    connection: sqlite3.Connection, batch: Batch, through_seq: int, most: int, kept: int | None
+) -> tuple[int, int | None]:
+    """The far end has the lane of a batch through a number; return how many rows that settles and are kept.
 
-    The `kept` newest of the delivered rows stay in the file.
+    The `most` newest of the delivered rows stay in the file. `kept` is what was returned last, None
+    if rows have left in another way since.
     """
-    (sent,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (lane,)).fetchone()
+    lane, number = batch.lane, LANES.index(batch.lane)
+    (sent,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
     if through_seq <= sent:
-        return 0
-    bounds = (lane, sent, through_seq)
-    gone = through_seq
-    if kept:
-        (settled,) = connection.execute(
-            "SELECT count(*) FROM outbox WHERE lane = ? AND seq > ? AND seq <= ?", bounds
+        return 0, kept
+    count = f"SELECT count(*) FROM outbox_{lane} WHERE seq > ? AND seq <= ?"
+    if (sent, through_seq) == (batch.after_seq, batch.through_seq):
+        settled = len(batch.rows)  # none of which was given up meanwhile: it was on its way
+    else:
+        (settled,) = connection.execute(count, (sent, through_seq)).fetchone()
+    if kept is None:
+        (kept,) = connection.execute(count, (-1, sent)).fetchone()
+    kept += settled
+    through = removed = 0
+    if not most:
+        through = through_seq
+    elif kept > most:
+        (through,) = connection.execute(
+            f"SELECT seq FROM outbox_{lane} ORDER BY seq LIMIT 1 OFFSET ?", (kept - most - 1,)
         ).fetchone()
-        oldest_kept = connection.execute(
-            "SELECT seq FROM outbox WHERE lane = ? AND seq <= ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
-            (lane, through_seq, kept),
-        ).fetchone()
-        gone = oldest_kept[0] if oldest_kept else 0
-    removed = connection.execute("DELETE FROM outbox WHERE lane = ? AND seq <= ?", (lane, gone)).rowcount
-    connection.execute("UPDATE lanes SET sent_seq = ? WHERE lane = ?", (through_seq, lane))
-    return int(settled) if kept else removed
+    if through:
+        removed = connection.execute(f"DELETE FROM outbox_{lane} WHERE seq <= ?", (through,)).rowcount
+    connection.execute(
+        "UPDATE lanes SET sent_seq = ?, gone = gone + ?, gone_through = max(gone_through, ?) WHERE lane = ?",
+        (through_seq, removed, through if removed else 0, number),
+    )
+    return settled, kept - removed
 
 
 def settle_want(connection: sqlite3.Connection, batch: Batch, through_seq: int) -> int:
     """The far end has a part of its answer; return the number of rows that left the file."""
     (alarm,) = connection.execute("SELECT alarm FROM wants WHERE id = ?", (batch.want,)).fetchone() or ("",)
-    number = LANES.index(batch.lane)
     removed = 0
     if alarm:
-        removed = connection.execute(
-            f"DELETE FROM outbox WHERE {OF_ALARM} AND seq <= ?", (number, alarm_text(alarm), through_seq)
-        ).rowcount
+        found = connection.execute(
+            f"SELECT seq FROM outbox_{batch.lane} WHERE {_OF_ALARM} AND seq <= ? ORDER BY seq",
+            (alarm_text(alarm), through_seq),
+        ).fetchall()
+        removed = remove(connection, batch.lane, [seq for (seq,) in found])
     if batch.want_done and through_seq >= batch.through_seq:
         connection.execute("DELETE FROM wants WHERE id = ?", (batch.want,))
     else:
@@ -113,7 +134,7 @@ def alarm_text(alarm: str) -> str:
 
 
 def to_row(lane: Lane, values: Sequence[Any]) -> Row:
-    """A row of a query over `COLUMNS`; its time is the corrected one, where that is known."""
+    """A row of a query by `select`; its time is the corrected one, where that is known."""
     seq, kind, subject, utc_ns, monotonic_ns, boot_id, trusted, body, schema_id, context, offset_ns = values
     if not trusted and offset_ns is not None:
         utc_ns, trusted = monotonic_ns + offset_ns, True

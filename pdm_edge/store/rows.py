@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import struct
-import sys
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +24,6 @@ from pdm_edge.records import (
 )
 from pdm_edge.store.packing import PACKING, pack
 
-_LITTLE: Final = sys.byteorder == "little"
 _ABOUT: Final = frozenset({"machine", "sensor", "origin", "stamp", "quality"})
 _LANES: Final[dict[type, tuple[Lane, str]]] = {
     Advisory: ("alarm", "advisory"),
@@ -39,31 +36,37 @@ _LANES: Final[dict[type, tuple[Lane, str]]] = {
 }
 
 
+class About(NamedTuple):
+    """What repeats from row to row."""
+
+    lane: Lane
+    kind: str
+    subject: str
+    schema_id: str
+    context: str
+
+
 class Stored(NamedTuple):
     """A record taken apart: what repeats from row to row, and what does not.
 
     A tuple, since one is made for each row: a frozen dataclass takes three times as long to make.
     """
 
-    lane: Lane
-    kind: str
-    subject: str
+    about: About
     stamp: Stamp
-    context: str
     body: bytes
-    schema_id: str = ""
+
+
+def to_row(record: Record) -> FeatureVector | Stored:
+    """Take a record apart. Feature vectors, which are most of them, are taken apart as they are written."""
+    return record if type(record) is FeatureVector else to_stored(record)
 
 
 def to_stored(record: Record) -> Stored:
     """Take a record apart."""
     lane, kind = _LANES[type(record)]
-    if type(record) is FeatureVector:
-        quality = None if record.quality is GOOD else record.quality
-        context = _features_context(record.state, record.window_s, quality)
-        values = record.values if _LITTLE else record.values.astype("<f4")
-        return Stored(lane, kind, record.machine, record.stamp, context, values.tobytes(), record.schema.id)
     if isinstance(record, Waveform):
-        about = {
+        facts = {
             "sample_rate_hz": record.sample_rate_hz,
             "unit": record.unit,
             "axes": record.axes,
@@ -72,23 +75,23 @@ def to_stored(record: Record) -> Stored:
             **_quality(record.quality),
         }
         body = struct.pack("<Q", record.first_sample) + pack(record.samples)
-        return Stored(lane, kind, record.sensor, record.stamp, _json(about), body)
+        return Stored(About(lane, kind, record.sensor, "", _json(facts)), record.stamp, body)
     content = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _ABOUT}
     known: Quality = getattr(record, "quality", GOOD)
-    return Stored(
-        lane, kind, _subject(record), record.stamp, _json(_quality(known)), msgspec.json.encode(content)
-    )
+    about = About(lane, kind, _subject(record), "", _json(_quality(known)))
+    return Stored(about, record.stamp, msgspec.json.encode(content))
 
 
-@functools.lru_cache(maxsize=256)
-def _features_context(state: str, window_s: float, quality: Quality | None) -> str:
-    return _json({"state": state, "window_s": window_s, **_quality(quality or GOOD)})
+def about_features(record: FeatureVector) -> About:
+    """What repeats of a feature vector."""
+    context = _json({"state": record.state, "window_s": record.window_s, **_quality(record.quality)})
+    return About(*_LANES[FeatureVector], record.machine, record.schema.id, context)
 
 
 def clock_row(stamp: Stamp) -> Stored:
     """Says what a boot's monotonic clock has to be corrected with, now that the wall clock is right."""
     content = {"utc_minus_monotonic_ns": stamp.utc_ns - stamp.monotonic_ns}
-    return Stored("event", "clock", "clock", stamp, "{}", msgspec.json.encode(content))
+    return Stored(About("event", "clock", "clock", "", "{}"), stamp, msgspec.json.encode(content))
 
 
 def _subject(record: Record) -> str:

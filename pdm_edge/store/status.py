@@ -11,6 +11,8 @@ import msgspec
 
 from pdm_edge.errors import StoreError
 from pdm_edge.records import LANES
+from pdm_edge.store.migrations import LAST_SEQ
+from pdm_edge.store.reading import select, to_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +117,22 @@ def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
         ).fetchall()
     }
     gateway, first_seq = connection.execute("SELECT id, first_seq FROM gateway").fetchone() or ("", 0)
-    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-    newest = connection.execute("SELECT clock_trusted FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
-    receipt, rate, error = connection.execute(
-        "SELECT last_receipt_utc_ns, rows_per_s, last_error FROM link"
+    (last,) = connection.execute(LAST_SEQ).fetchone()
+    receipt, rate = connection.execute(
+        "SELECT receipt_utc_ns, rows_per_s FROM lanes ORDER BY receipt_utc_ns DESC LIMIT 1"
     ).fetchone()
+    (error,) = connection.execute("SELECT last_error FROM link").fetchone()
     size = sum(f.stat().st_size for f in (path, path.with_name(path.name + "-wal")) if f.exists())
     return BufferStatus(
         gateway,
         lanes,
         size,
-        last[0] - first_seq if last else 0,
+        last - first_seq,
         _last_alarm(connection),
         last_receipt_utc_ns=receipt,
         rows_per_s=rate,
         link_error=error,
-        clock_trusted=bool(newest[0]) if newest else None,
+        clock_trusted=_clock_trusted(connection),
         sent_bytes_by_day=dict(connection.execute("SELECT day, bytes FROM traffic ORDER BY day")),
     )
 
@@ -138,24 +140,29 @@ def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
 def _lane(
     connection: sqlite3.Connection, number: int, sent: int, delivered: int, evicted: int, on_request: bool
 ) -> LaneStatus:
-    waiting = (number, sent)
     rows, size = connection.execute(
-        "SELECT count(*), sum(length(body)) FROM outbox WHERE lane = ? AND seq > ?", waiting
+        f"SELECT count(*), sum(length(body)) FROM outbox_{LANES[number]} WHERE seq > ?", (sent,)
     ).fetchone()
-    oldest = connection.execute(
-        "SELECT CASE WHEN clock_trusted THEN utc_ns ELSE"
-        " coalesce(monotonic_ns + utc_minus_monotonic_ns, utc_ns) END FROM outbox"
-        " JOIN headers ON headers.id = header LEFT JOIN boots ON boots.boot_id = headers.boot_id"
-        " WHERE lane = ? AND seq > ? ORDER BY seq LIMIT 1",
-        waiting,
-    ).fetchone()
-    return LaneStatus(rows, size or 0, oldest[0] if oldest else None, delivered, evicted, on_request)
+    lane = LANES[number]
+    oldest = connection.execute(f"{select(lane)} WHERE seq > ? ORDER BY seq LIMIT 1", (sent,)).fetchone()
+    oldest_utc_ns = to_row(lane, oldest).stamp.utc_ns if oldest else None
+    return LaneStatus(rows, size or 0, oldest_utc_ns, delivered, evicted, on_request)
+
+
+def _clock_trusted(connection: sqlite3.Connection) -> bool | None:
+    newest = [
+        connection.execute(
+            f"SELECT seq, clock_trusted FROM outbox_{lane} JOIN headers ON id = header"
+            " ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        for lane in LANES
+    ]
+    return bool(max(found for found in newest if found)[1]) if any(newest) else None
 
 
 def _last_alarm(connection: sqlite3.Connection) -> str | None:
     found = connection.execute(
-        "SELECT subject, body FROM outbox JOIN headers ON headers.id = header"
-        " WHERE lane = 0 ORDER BY seq DESC LIMIT 1"
+        "SELECT subject, body FROM outbox_alarm JOIN headers ON id = header ORDER BY seq DESC LIMIT 1"
     ).fetchone()
     if found is None:
         return None
