@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import click
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from pdm_edge.machine import MachineStatus
 from pdm_edge.records import Advisory
@@ -56,21 +58,16 @@ def number(value: float, digits: int = 2) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def machine_table(machines: tuple[MachineStatus, ...]) -> Table:
+def machine_table(machines: tuple[MachineStatus, ...]) -> Group:
+    """Numbers as a table, and what there is to say of a machine in full below it."""
     table = Table(expand=False, title_justify="left")
-    for heading in ("machine", "state", "operating", "windows", "score", "velocity mm/s", "zone", "note"):
+    for heading in ("machine", "state", "operating", "windows", "score", "velocity mm/s", "zone"):
         table.add_column(heading, justify="right" if heading in ("windows", "score") else "left")
+    said = []
     for m in machines:
         state = f"[{STYLES[m.state]}]{m.state}[/]"
+        velocity = number(m.velocity_mm_s)
+        table.add_row(m.machine, state, m.operating, str(m.windows), number(m.score), velocity, m.zone or "-")
         learning = f"learned {m.learned} of {m.to_learn} windows" if m.to_learn else ""
-        table.add_row(
-            m.machine,
-            state,
-            m.operating,
-            str(m.windows),
-            number(m.score),
-            number(m.velocity_mm_s),
-            m.zone or "-",
-            m.note or m.finding or learning,
-        )
-    return table
+        said += [Text(f"{m.machine}: {text}") for text in (m.finding, m.note or learning) if text]
+    return Group(table, *said)
