@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from pdm_edge.config import MachineConfig, SensorConfig
 from pdm_edge.detect.explain import explained
 from pdm_edge.detect.life import ModelLife
 from pdm_edge.errors import ModelError
-from pdm_edge.features import FeatureExtractor, FeaturePlan, iso20816_zone, velocity_limits_mm_s
+from pdm_edge.features import FeatureExtractor, FeaturePlan
 from pdm_edge.features.iso20816 import Zone
 from pdm_edge.features.join import ScalarSlot, VectorJoiner
 from pdm_edge.features.operating import OperatingTracker
 from pdm_edge.features.self_check import self_check
+from pdm_edge.grading import graded, highest_velocity, zone_c_mm_s
 from pdm_edge.records import (
     Advisory,
     AlarmState,
@@ -41,9 +42,6 @@ from pdm_edge.records import (
 )
 
 logger = logging.getLogger(__name__)
-
-_VELOCITY = re.compile(r"/velocity_rms_(\d+)_(\d+)hz\Z")
-_STANDARD_BANDS = {("10", "1000"), ("2", "1000")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +141,10 @@ class Machine:
         """Evidence that is under way when the monitor ends."""
         return [waveform for ring in self._rings.values() for waveform in ring.rest()]
 
+    def close(self) -> None:
+        """End what runs beside the pipeline: a training. Its windows are kept and make a model next time."""
+        self.model.stop_training()
+
     def tick(self, now: Stamp) -> list[Record]:
         """Notice silence: to be called about once a second, whether or not data came."""
         out: list[Record] = []
@@ -153,6 +155,7 @@ class Machine:
                 reopened = self._alarm.learning()
                 if reopened is not None:
                     out.append(advisory(self.id, reopened, before, now))
+        out += self._train(self.model.trained, now)
         if self._heard_ns is None:
             self._heard_ns = now.monotonic_ns
         silent_s = (now.monotonic_ns - self._heard_ns) / 1e9
@@ -267,7 +270,7 @@ class Machine:
 
     def _judge(self, vector: FeatureVector) -> list[Record]:
         self._windows += 1
-        velocity_mm_s, band = self._velocity(vector)
+        velocity_mm_s, band = highest_velocity(vector)
         speed_rpm = vector.as_dict()[self._speed_name] if self._speed_name else math.nan
         operating = self._tracker.observe(velocity_mm_s=velocity_mm_s, speed_rpm=speed_rpm)
         still = operating.kind == "stopped" and not math.isnan(speed_rpm)
@@ -282,7 +285,7 @@ class Machine:
         if operating.kind != "running":
             self._score = math.nan
             return [vector]
-        zone, basis = self._zone(velocity_mm_s, band)
+        zone, basis = graded(self.config.iso20816, velocity_mm_s, band)
         if self._is_learning and zone not in ("C", "D") and self._alarm.state not in ("alert", "alarm"):
             return [vector, *self._learn(vector, zone)]
         # While it learns, the limits of the standard judge alone; a window in zone C or D is not healthy
@@ -301,7 +304,7 @@ class Machine:
             zone=zone,
             zone_basis=basis,
             velocity_mm_s=velocity_mm_s,
-            zone_limit_mm_s=self._zone_limit_mm_s(),
+            zone_limit_mm_s=zone_c_mm_s(self.config.iso20816),
         )
         health = replace(health, evidence=(*health.evidence, *self.model.findings()))
         previous, previous_zone = self._alarm.state, self._health.zone if self._health else None
@@ -331,12 +334,14 @@ class Machine:
             out.append(advisory(self.id, resumed, previous, vector.stamp))
         if zone is not None:
             self._alarm.observe(self._severity(zone))  # good windows between bad ones count, too
+        return out + self._train(lambda: self.model.learn(vector), vector.stamp)
+
+    def _train(self, learned: Callable[[], bool], now: Stamp) -> list[Advisory]:
         try:
-            if self.model.learn(vector):
-                out.extend(self._learned(vector.stamp))
+            return self._learned(now) if learned() else []
         except ModelError as error:
             self._say(f"no model could be learned: {error}")
-        return out
+            return []
 
     def finish_learning(self, now: Stamp, *, anyway: bool = False) -> list[Advisory]:
         """Make a model of the windows collected so far, keep it, and judge by it from now on.
@@ -374,31 +379,6 @@ class Machine:
         known = [severity for severity in (self._score, by_zone) if not math.isnan(severity)]
         return max(known) if known else math.nan
 
-    def _velocity(self, vector: FeatureVector) -> tuple[float, tuple[str, str] | None]:
-        """The highest velocity RMS of all sensors and axes, as ISO 20816-3 takes it, and its band."""
-        highest, band = math.nan, None
-        for name, value in vector.as_dict().items():
-            match = _VELOCITY.search(name)
-            if match and math.isfinite(value) and not value <= highest:
-                highest, band = value, (match[1], match[2])
-        return highest, band
-
-    def _zone(self, velocity_mm_s: float, band: tuple[str, str] | None) -> tuple[Zone | None, str]:
-        iso = self.config.iso20816
-        if iso is None:
-            return None, "not graded: no machine group and support configured"
-        if band is None:
-            return None, "not graded: no velocity"
-        zone = iso20816_zone(velocity_mm_s, iso.group, iso.support)
-        basis = f"{velocity_mm_s:.2f} mm/s RMS, {band[0]}-{band[1]} Hz, group {iso.group} {iso.support}"
-        if band not in _STANDARD_BANDS:
-            basis += ", band-limited: not comparable with the standard"
-        return zone, basis
-
-    def _zone_limit_mm_s(self) -> float:
-        iso = self.config.iso20816
-        return math.nan if iso is None else velocity_limits_mm_s(iso.group, iso.support)[1]
-
     def _say(self, text: str) -> None:
         if text != self._note:
             logger.error("machine %s: %s", self.id, text)
@@ -408,6 +388,8 @@ class Machine:
         waiting = self._joiner.waiting_for
         if waiting:
             return f"waiting for {', '.join(waiting)}"
+        if self.model.training:
+            return f"training on {self.model.training} windows"
         if self.model.manifest is not None and not self.model.knows(self._operating):
             return f"{self._operating} was never learned, it is not scored"
         return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in self._doubts.items() if kinds)

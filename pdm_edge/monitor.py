@@ -141,6 +141,9 @@ class Monitor:
         """Start the threads; done by the context manager and by the first `step`."""
         if not self._started:
             self._started = True
+            for machine in self.machines:
+                # A recording can wait for a training, and so gives the same every time; a line cannot.
+                machine.model.trains_apart = self._collector.is_live
             self._collector.start()
             if self._sync is not None:
                 self._sync.start()
@@ -183,6 +186,7 @@ class Monitor:
             records.extend(self._take(measurement))
         for machine in self.machines:
             records.extend(machine.rest())
+            machine.close()
         self._write(records)
         self._closed = True
         if self._sync is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,9 @@ from pdm_edge.detect.collect import Commissioning
 from pdm_edge.detect.commission import commission, recalibrated
 from pdm_edge.detect.drift import DriftWatch
 from pdm_edge.detect.explain import explained, in_words
+from pdm_edge.detect.folder import add_note, put_on_trial, roll_back
 from pdm_edge.detect.guard import try_model
-from pdm_edge.detect.life import ModelLife, add_note, put_on_trial, roll_back
+from pdm_edge.detect.life import ModelLife
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.detect.thresholds import MONTH_S, agreeing, find_threshold, tail_of
 from pdm_edge.errors import ModelError
@@ -288,6 +290,70 @@ def test_what_a_stopped_run_collected_can_be_finished_by_hand(tmp_path: Path) ->
     collected(healthy(25), journal=tmp_path / "pump2.learning")
     with pytest.raises(ModelError, match="finished by the live run alone"):
         spectral.take_up()
+
+
+# training apart
+
+
+def trained_apart(folder: Path, rows: Matrix) -> ModelLife:
+    """A machine whose training has been started in a child process."""
+    live = life(folder)
+    live.trains_apart = True
+    for row in rows:
+        assert not live.learn(vector(row))
+    assert live.training == 40
+    return live
+
+
+def take_up(live: ModelLife) -> None:
+    deadline = time.monotonic() + 120
+    while not live.trained():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_model_trained_apart_is_the_one_that_is_trained_here(tmp_path: Path) -> None:
+    rows = healthy(40)
+    here = life(tmp_path / "here")
+    assert [here.learn(vector(row)) for row in rows] == [False] * 39 + [True]
+    live = trained_apart(tmp_path / "apart", rows)
+    assert live.learning
+    take_up(live)
+    assert (live.training, live.learning) == (0, False)
+    assert live.manifest == load_bundle(tmp_path / "apart" / "pump").manifest
+    assert (tmp_path / "apart/pump/model.tflite").read_bytes() == (
+        tmp_path / "here/pump/model.tflite"
+    ).read_bytes()
+    assert live.score(vector(rows[0])) == here.score(vector(rows[0]))
+
+
+def test_a_training_that_fails_apart_says_why(tmp_path: Path) -> None:
+    rows = healthy(40)
+    rows[:, K - 2] += 12  # an outer race line in every window
+    live = trained_apart(tmp_path, rows)
+    with pytest.raises(ModelError, match=r"envelope_bpfo_level stands 15 dB.*--anyway"):
+        take_up(live)
+    assert not live.learning
+    assert (tmp_path / "pump.learning").exists()
+
+
+def test_a_training_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    live = trained_apart(tmp_path, healthy(40))
+    assert live._training is not None
+    live._training._child.kill()
+    with pytest.raises(ModelError, match="ended with status -9 and told nothing"):
+        take_up(live)
+    assert not live.learning
+
+
+def test_a_training_given_up_keeps_its_windows_for_the_next_start(tmp_path: Path) -> None:
+    live = trained_apart(tmp_path, healthy(40))
+    live.stop_training()
+    assert live.training == 0
+    again = life(tmp_path)
+    assert again.learn(vector(healthy(1, seed=3)[0]))
+    assert again.manifest is not None
+    assert again.manifest.training.windows == 41
 
 
 def test_a_repair_that_is_noted_reopens_the_baseline_and_can_be_taken_back(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +16,20 @@ import pytest
 
 import pdm_edge as pdm
 from pdm_edge.acquire.simulate import VibrationSimulator
+from pdm_edge.clock import SystemClock
 from pdm_edge.records import Measurement, Record
 
 RATE_HZ = 12_800.0
 
 
-def machine(folder: Path, *, learn_windows: int = 40, iso: dict[str, object] | None = None) -> pdm.Machine:
+def machine(
+    folder: Path, *, learn_windows: int = 40, iso: dict[str, object] | None = None, family: str = "linear"
+) -> pdm.Machine:
     raw: dict[str, object] = {
         "id": "pump-1",
         "window_s": 0.25,
         "sensor": [{"id": "drive-end", "source": "host://"}],
-        "detect": {"learn_windows": learn_windows},
+        "detect": {"learn_windows": learn_windows, "family": family},
     }
     if iso is not None:
         raw["iso20816"] = iso
@@ -91,6 +98,42 @@ def test_healthy_is_learned_in_silence_and_a_fault_becomes_an_alarm(tmp_path: Pa
     assert len(notes.of(pdm.Score)) == 80
     assert pump.closed
     assert notes.closed
+
+
+class LivePump(Pump):
+    """The pump as a line that does not wait: a block every 20 ms, stamped as it comes."""
+
+    def read(self, timeout_s: float) -> Sequence[Measurement]:
+        time.sleep(0.02)
+        now = SystemClock().stamp()
+        return [replace(m, stamp=now) for m in super().read(timeout_s) if isinstance(m, pdm.Waveform)]
+
+
+def test_a_live_monitor_keeps_up_while_a_network_trains_and_uses_it_afterwards(tmp_path: Path) -> None:
+    pump = machine(tmp_path, family="mobilenet")
+
+    def step_until(reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 180
+        while not reached():
+            assert time.monotonic() < deadline, pump.status
+            monitor.step(timeout_s=0.1)
+
+    with pdm.Monitor([pump], live=[LivePump(blocks=1_000_000)], sinks=[Notes()]) as monitor:
+        step_until(lambda: pump.model.training > 0)
+        training = pump.model._training
+        assert training is not None
+        os.kill(training._child.pid, signal.SIGSTOP)  # a training that takes as long as this test wants
+        before = pump.status
+        assert (before.state, before.note) == ("learning", "training on 40 windows")
+        step_until(lambda: pump.status.windows >= before.windows + 30)
+        assert (pump.status.state, pump.status.note) == ("learning", before.note)
+        assert pump.status.learned >= before.learned + 30
+        os.kill(training._child.pid, signal.SIGCONT)
+        step_until(lambda: not math.isnan(pump.status.score))
+        assert pump.status.note == ""
+    assert pump.model.manifest is not None
+    made = pump.model.manifest.training
+    assert (made.family, made.windows + made.left_out) == ("mobilenet", 40)
 
 
 def test_the_same_recording_gives_the_same_records(tmp_path: Path) -> None:

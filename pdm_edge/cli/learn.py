@@ -89,7 +89,7 @@ def recalibrate(
     from pdm_edge.config import load_config
     from pdm_edge.detect.bundle import load_bundle, write_bundle
     from pdm_edge.detect.commission import recalibrated
-    from pdm_edge.detect.life import keep_previous
+    from pdm_edge.detect.folder import keep_previous
 
     loaded = load_config(config)
     machine = chosen_machine(loaded, machine_id)
@@ -120,7 +120,7 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     (`pdm-edge models rollback` brings it back).
     """
     from pdm_edge.config import load_config
-    from pdm_edge.detect.life import add_note
+    from pdm_edge.detect.folder import add_note
 
     loaded = load_config(config)
     machine = chosen_machine(loaded, machine_id)
@@ -163,7 +163,7 @@ def _from_recordings(
     import msgspec
 
     from pdm_edge.detect.bundle import load_bundle, write_bundle
-    from pdm_edge.detect.life import keep_previous
+    from pdm_edge.detect.folder import keep_previous
     from pdm_edge.machine import Machine
 
     machine_config = chosen_machine(config, machine_id)

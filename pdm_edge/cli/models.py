@@ -120,8 +120,8 @@ def trial(config: Path, bundle: Path, machine_id: str | None) -> None:
     from pdm_edge.cli.learn import chosen_machine, models_folder
     from pdm_edge.config import load_config
     from pdm_edge.detect.bundle import load_bundle
+    from pdm_edge.detect.folder import put_on_trial
     from pdm_edge.detect.guard import try_model
-    from pdm_edge.detect.life import put_on_trial
 
     loaded = load_config(config)
     machine = chosen_machine(loaded, machine_id)
@@ -138,7 +138,7 @@ def rollback(config: Path, machine_id: str | None) -> None:
     """Bring back the last good model of a machine."""
     from pdm_edge.cli.learn import chosen_machine, models_folder
     from pdm_edge.config import load_config
-    from pdm_edge.detect.life import roll_back
+    from pdm_edge.detect.folder import roll_back
 
     loaded = load_config(config)
     machine = chosen_machine(loaded, machine_id)

@@ -130,18 +130,12 @@ class Commissioning:
         ModelError
             If the windows look faulty or unsettled and `anyway` was not said, or are too few.
         """
-        found = doubts_about(list(self._vectors)) if self.collected >= FEWEST_WINDOWS else ()
-        if found and not anyway:
-            raise ModelError(
-                f"these windows do not look like a healthy, settled machine: {'; '.join(found)}",
-                where=name,
-                mend="Look at the machine first; if it is in order, learn anyway (--anyway)",
-            )
-        for doubt in found:
-            logger.warning("%s: learned anyway: %s", name, doubt)
-        return commission(
-            list(self._vectors), name=name, seed=seed, quantize=quantize, warnings=found, **options
-        )
+        return learned_from(self.vectors, name=name, seed=seed, quantize=quantize, anyway=anyway, **options)
+
+    @property
+    def vectors(self) -> list[FeatureVector]:
+        """The windows collected so far, in order."""
+        return list(self._vectors)
 
     def close(self) -> None:
         """The baseline is learned: the journal is not needed any more."""
@@ -151,6 +145,28 @@ class Commissioning:
     @property
     def _drifting(self) -> bool:
         return any("still changing" in doubt for doubt in self.doubts())
+
+
+def learned_from(
+    vectors: list[FeatureVector], *, name: str, anyway: bool = False, **options: Any
+) -> tuple[bytes, Manifest]:
+    """A model of these windows, unless they look faulty; `options` go to `commission`.
+
+    Raises
+    ------
+    ModelError
+        If the windows look faulty or unsettled and `anyway` was not said, or are too few.
+    """
+    found = doubts_about(vectors)
+    if found and not anyway:
+        raise ModelError(
+            f"these windows do not look like a healthy, settled machine: {'; '.join(found)}",
+            where=name,
+            mend="Look at the machine first; if it is in order, learn anyway (--anyway)",
+        )
+    for doubt in found:
+        logger.warning("%s: learned anyway: %s", name, doubt)
+    return commission(vectors, name=name, warnings=found, **options)
 
 
 def doubts_about(vectors: list[FeatureVector]) -> tuple[str, ...]:

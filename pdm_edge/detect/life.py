@@ -1,16 +1,13 @@
 """The model of one machine through its life: collected, learned, judged by, replaced, rolled back.
 
-In the folder of the models each machine has `NAME` (the bundle that judges), `NAME.learning` (windows
-collected so far), `NAME.candidate` (a bundle on trial), `NAME.previous` (the last good one) and
-`NAME.notes` (what people wrote, one JSON object a line).
+Which files it keeps is said in `folder`. A live monitor trains apart, in a child process; a replay trains
+where it stands, so that it gives the same every time.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +15,13 @@ from typing import Any, Final
 import msgspec
 
 from pdm_edge.detect.anomaly import AnomalyDetector
-from pdm_edge.detect.bundle import MANIFEST_NAME, Bundle, Manifest, load_bundle, write_bundle
+from pdm_edge.detect.apart import TrainingApart
+from pdm_edge.detect.bundle import Manifest, load_bundle, write_bundle
 from pdm_edge.detect.collect import Commissioning, schema_of_journal
 from pdm_edge.detect.drift import DECISION, MOVED, DriftWatch
 from pdm_edge.detect.explain import in_words
 from pdm_edge.detect.feed import SPECTRAL, Feed, spectrum_of
-from pdm_edge.detect.guard import try_model
+from pdm_edge.detect.folder import beside, bring, changed_ns, keep_previous, tried
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.errors import ModelError
 from pdm_edge.records import Evidence, FeatureVector, Score, Waveform, worst
@@ -73,8 +71,10 @@ class ModelLife:
         self._drift: DriftWatch | None = None
         self._feed: Feed | None = None
         self._fed: FeatureVector | None = None
+        self._training: TrainingApart | None = None
+        self.trains_apart = False
         if given is not None:
-            self._detector = AnomalyDetector(_tried(load_bundle(given)))
+            self._detector = AnomalyDetector(tried(load_bundle(given)))
         else:
             self.refresh()
 
@@ -90,6 +90,11 @@ class ModelLife:
     def missing(self) -> str:
         """What is still wanted before a model is made; empty if nothing is collected."""
         return self._collecting.missing() if self._collecting else ""
+
+    @property
+    def training(self) -> int:
+        """Windows that a model is being made of in the background, 0 if none is."""
+        return self._training.windows if self._training else 0
 
     @property
     def manifest(self) -> Manifest | None:
@@ -111,12 +116,14 @@ class ModelLife:
         """
         if self._given is not None:
             return False
-        seen_ns = _changed_ns(self.path) + _changed_ns(_beside(self.path, "candidate"))
+        seen_ns = changed_ns(self.path) + changed_ns(beside(self.path, "candidate"))
         if seen_ns == self._seen_ns:
             return False
         self._seen_ns = seen_ns
         self._detector = self._opened(self.path)
-        candidate = self._opened(_beside(self.path, "candidate"))
+        if self._detector is not None:
+            self.stop_training()  # another model has come meanwhile
+        candidate = self._opened(beside(self.path, "candidate"))
         self._refused = False
         if candidate is not None and self._detector is not None:
             self._other, self._probation, self.comparison = candidate, False, Comparison()
@@ -185,15 +192,53 @@ class ModelLife:
                 return False
             vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
         if self._collecting is None or self._collecting.schema.id != vector.schema.id:
-            journal = _beside(self.path, "learning")
+            journal = beside(self.path, "learning")
             self._collecting = Commissioning(vector.schema, self._learn_windows, journal=journal)
             if self._collecting.collected:
                 logger.info("machine %s: goes on with %d windows", self.machine, self._collecting.collected)
         self._collecting.add(vector)
+        if self._training is not None:
+            return self.trained()
         if not self._collecting.complete:
+            return False
+        if self.trains_apart:
+            self._start_training(self._collecting)
             return False
         self.finish()
         return True
+
+    def trained(self) -> bool:
+        """True once a model that was trained apart has been taken up; asked about once a second.
+
+        Raises
+        ------
+        ModelError
+            If the training failed; nothing more is collected then.
+        """
+        if self._training is None or not self._training.done:
+            return False
+        training, self._training = self._training, None
+        try:
+            made = training.result()
+            self._judge_by(made.model, made.manifest)
+        except ModelError:
+            self._refused = True
+            raise
+        return True
+
+    def stop_training(self) -> None:
+        """Give up a training that is under way. Its windows are kept, and make a model another time."""
+        if self._training is not None:
+            self._training.stop()
+            self._training = None
+
+    def _start_training(self, collecting: Commissioning) -> None:
+        try:
+            self._training = TrainingApart(collecting.vectors, name=self.machine, **self._options)
+        except ModelError:
+            self._refused = True
+            raise
+        logger.info("machine %s: trains on %d windows", self.machine, self._training.windows)
 
     def take_up(self) -> None:
         """Take up what a stopped run has collected, to finish it by hand.
@@ -203,7 +248,7 @@ class ModelLife:
         ModelError
             If it has collected nothing, or spectra: only the live run knows how they were made.
         """
-        journal = _beside(self.path, "learning")
+        journal = beside(self.path, "learning")
         schema = schema_of_journal(journal)
         if self._options.get("family") in SPECTRAL or "/frame_" in schema.names[0]:
             raise ModelError(
@@ -225,17 +270,22 @@ class ModelLife:
             model, manifest = self._collecting.finish(
                 name=self.machine, anyway=anyway, **{**self._options, **options}
             )
-            if self._feed is not None:
-                manifest = msgspec.structs.replace(manifest, input=self._feed.given)
-            keep_previous(self.path)
-            write_bundle(self.path, model, manifest)
-            self._detector = AnomalyDetector(load_bundle(self.path))
+            return self._judge_by(model, manifest)
         except ModelError:
             self._refused = True
             raise
-        self._collecting.close()
+
+    def _judge_by(self, model: bytes, manifest: Manifest) -> Manifest:
+        """Keep what was learned, and judge by it."""
+        if self._feed is not None:
+            manifest = msgspec.structs.replace(manifest, input=self._feed.given)
+        keep_previous(self.path)
+        write_bundle(self.path, model, manifest)
+        self._detector = AnomalyDetector(load_bundle(self.path))
+        if self._collecting is not None:
+            self._collecting.close()
         self._collecting = self._drift = None
-        self._seen_ns = _changed_ns(self.path) + _changed_ns(_beside(self.path, "candidate"))
+        self._seen_ns = changed_ns(self.path) + changed_ns(beside(self.path, "candidate"))
         return manifest
 
     def score(self, vector: FeatureVector) -> Score | None:
@@ -281,111 +331,33 @@ class ModelLife:
 
     def _end_trial(self, verdict: str) -> None:
         """Switch to the candidate, drop it, confirm it, or bring the old model back."""
-        candidate, previous = _beside(self.path, "candidate"), _beside(self.path, "previous")
+        candidate, previous = beside(self.path, "candidate"), beside(self.path, "previous")
         logger.warning("machine %s: model on trial: %s (%s)", self.machine, verdict, self.comparison)
         if self._probation:
             if verdict == "reject":
-                _replace(self.path, previous)
+                bring(self.path, previous)
                 self._detector, self._drift = self._other, None
             self._other, self.comparison, self._probation = None, None, False
         elif verdict == "switch":
             keep_previous(self.path)
-            _replace(self.path, candidate)
+            bring(self.path, candidate)
             self._detector, self._other, self._drift = self._other, self._detector, None
             self.comparison, self._probation = Comparison(), True
         else:
             shutil.rmtree(candidate, ignore_errors=True)
             self._other, self.comparison = None, None
-        self._seen_ns = _changed_ns(self.path) + _changed_ns(candidate)
+        self._seen_ns = changed_ns(self.path) + changed_ns(candidate)
 
     def _opened(self, path: Path) -> AnomalyDetector | None:
         if not path.exists():
             return None
         try:
-            return AnomalyDetector(_tried(load_bundle(path)))
+            return AnomalyDetector(tried(load_bundle(path)))
         except ModelError as error:
             logger.error("machine %s: its model is refused: %s", self.machine, error)
-        previous = _beside(self.path, "previous")
+        previous = beside(self.path, "previous")
         if path == self.path and previous.exists():
             logger.error("machine %s: goes back to the last good model", self.machine)
-            _replace(self.path, previous)
+            bring(self.path, previous)
             return self._opened(self.path)
         return None
-
-
-def put_on_trial(folder: Path, machine: str, bundle: Bundle) -> Path:
-    """Lay a bundle beside the one that judges; a running monitor takes it up within seconds.
-
-    Raises
-    ------
-    ModelError
-        If the machine has no model to compare with, or it takes other features.
-    """
-    current = load_bundle(folder / machine)
-    if current.manifest.schema_id != bundle.manifest.schema_id:
-        raise ModelError("the two models take different features", where=str(bundle.path))
-    path = _beside(folder / machine, "candidate")
-    write_bundle(path, bundle.model, bundle.manifest)
-    return path
-
-
-def roll_back(folder: Path, machine: str) -> None:
-    """Bring the last good bundle back.
-
-    Raises
-    ------
-    ModelError
-        If there is none.
-    """
-    previous = _beside(folder / machine, "previous")
-    load_bundle(previous)
-    _replace(folder / machine, previous)
-
-
-def add_note(folder: Path, machine: str, text: str, *, reopen: bool) -> None:
-    """Write down what was done to a machine. A repair makes its baseline a thing of the past: with
-    `reopen` it learns anew, and the old model is kept as the previous one.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    line = msgspec.json.encode({"utc_ns": time.time_ns(), "note": text, "baseline_reopened": reopen})
-    with _beside(folder / machine, "notes").open("ab") as stream:
-        stream.write(line + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    if reopen:
-        keep_previous(folder / machine)
-        shutil.rmtree(folder / machine, ignore_errors=True)
-        _beside(folder / machine, "learning").unlink(missing_ok=True)
-
-
-def keep_previous(path: Path) -> None:
-    """Keep the bundle at `path`, if it is a sound one, as the last good one."""
-    if not path.exists():
-        return
-    try:
-        bundle = load_bundle(path)
-    except ModelError:
-        return  # what is damaged is no model to go back to
-    write_bundle(_beside(path, "previous"), bundle.model, bundle.manifest)
-
-
-def _replace(path: Path, by: Path) -> None:
-    bundle = load_bundle(by)
-    write_bundle(path, bundle.model, bundle.manifest)
-    shutil.rmtree(by, ignore_errors=True)
-
-
-def _tried(bundle: Bundle) -> Bundle:
-    try_model(bundle.model)
-    return bundle
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.name}.{what}")
-
-
-def _changed_ns(path: Path) -> int:
-    try:
-        return (path / MANIFEST_NAME).stat().st_mtime_ns
-    except OSError:
-        return 0
