@@ -1,4 +1,8 @@
-"""Bad lines: after each fault the reading resumes by itself, and no wrong value was ever good."""
+"""Bad lines: after each fault the reading resumes by itself, and no wrong value was good.
+
+On a serial line late replies come one at a time here, 3.2 s apart: what a denser storm of them can
+do is told in docs/modbus.md.
+"""
 
 from __future__ import annotations
 

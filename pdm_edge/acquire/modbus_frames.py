@@ -3,8 +3,8 @@
 pymodbus frames and checks (CRC, MBAP); only its framers are used, by position, since every keyword
 for the device id was renamed between its releases (unit, slave, device_id), and its clients can
 wait without end on a line that never falls silent. What a reply must look like is known from its
-request, so nothing else on the line is ever taken for one: garbage around it is skipped, a reply of
-another device, function or length is no reply.
+request: garbage around it is skipped, and a reply of another device, function or length is no
+reply. An RTU reply does not name its address; what that leaves open is the line's to doubt.
 """
 
 from __future__ import annotations
