@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
-from pdm_edge.config_errors import At, explained, unique
+from pdm_edge.config_errors import At, explained, finite, unique
 from pdm_edge.errors import ConfigError
 from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
 from pdm_edge.records import check_id
+
+# A number that is not finite is refused wherever it stands (`finite`), so these need no upper end.
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+_Address = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +77,7 @@ class RegisterConfig(_Table, frozen=True, kw_only=True):
 
     quantity: str
     unit: str
-    address: int
+    address: _Address
     type: str
     table: Literal["holding", "input", "coil", "discrete"]
     device: int | None = None
@@ -89,8 +95,8 @@ class RegisterConfig(_Table, frozen=True, kw_only=True):
 class BurstConfig(_Table, frozen=True, kw_only=True):
     """Waveforms over Modbus (firmware_bridge/BURST.md): one burst every so often."""
 
-    every_s: float
-    base: int = 4096
+    every_s: _Positive
+    base: _Address = 4096
     fifo: bool = False
 
 
@@ -111,19 +117,19 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
 
     id: str
     source: str
-    channel: int = 0
+    channel: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
     waveform: bool | None = None
     bearing: BearingConfig | None = None
     envelope_band_hz: tuple[float, float] | None = None
-    full_scale: float | None = None
-    poll_s: float = 1.0
-    max_age_s: float = 30.0
+    full_scale: _Positive | None = None
+    poll_s: _Positive = 1.0
+    max_age_s: _Positive = 30.0
     profile: str | None = None
     take: tuple[str, ...] = ()
-    max_words: int | None = None
-    merge_gap: int | None = None
+    max_words: Annotated[int, msgspec.Meta(ge=1, le=125)] | None = None
+    merge_gap: Annotated[int, msgspec.Meta(ge=0)] | None = None
     burst: BurstConfig | None = None
-    writable: tuple[int, ...] = ()
+    writable: tuple[_Address, ...] = ()
     register: tuple[RegisterConfig, ...] = ()
     quantity: tuple[QuantityConfig, ...] = ()
 
@@ -176,10 +182,10 @@ class EvidenceConfig(_Table, frozen=True, kw_only=True):
 class MachineConfig(_Table, frozen=True, kw_only=True):
     id: str
     sensor: tuple[SensorConfig, ...]
-    rated_speed_rpm: float | None = None
+    rated_speed_rpm: _Positive | None = None
     iso20816: IsoConfig | None = None
-    window_s: float = 1.0
-    stopped_below_mm_s: float | None = None
+    window_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0
+    stopped_below_mm_s: _NotNegative | None = None
     detect: DetectConfig = DetectConfig()
     alarm: AlarmConfig = AlarmConfig()
     evidence: EvidenceConfig = EvidenceConfig()
@@ -263,6 +269,7 @@ def parse_config(text: str, *, where: str = "config", base: str = "") -> Config:
         raw = msgspec.toml.decode(text.encode())
     except msgspec.DecodeError as error:
         raise ConfigError(f"is not TOML: {error}", where=where) from error
+    finite(raw, where)
     if isinstance(raw, dict) and "base" in raw:
         raise ConfigError("unknown key 'base'", where=where, mend="Remove it")
     try:
@@ -284,6 +291,7 @@ def parse_machine(raw: Mapping[str, Any], *, where: str) -> MachineConfig:
     ConfigError
         If it cannot be used.
     """
+    finite(raw, where)
     try:
         machine = msgspec.convert(raw, MachineConfig)
     except msgspec.ValidationError as error:
@@ -352,8 +360,6 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             where=f"{where}: evidence",
             mend="before_s is 0 to 600 (it is kept in memory), after_s 0 to 3600",
         )
-    if machine.window_s <= 0:
-        raise ConfigError(f"window_s is {machine.window_s:g}; it must be positive", where=where)
     if machine.detect == DetectConfig(learn_windows=0) and machine.iso20816 is None:
         raise ConfigError(
             "nothing would judge this machine: no model, nothing to learn, no ISO group",
@@ -390,6 +396,14 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
                 raise ConfigError(f"quantity {scalar.quantity!r} has an empty unit")
         if sensor.bearing is not None:
             sensor.bearing.geometry()
+    unique([scalar.quantity for scalar in sensor.scalars], "quantity", where)
+    for register in sensor.register:
+        low, high = register.minimum, register.maximum
+        here = f"{where}: register {register.quantity!r}"
+        if low is not None and high is not None and low > high:
+            raise ConfigError(f"minimum {low:g} is above maximum {high:g}: no value is valid", where=here)
+        if register.scale == 0:
+            raise ConfigError("scale is 0: every value would be the same", where=here, mend="Give its factor")
     modbus = urlsplit(sensor.source).scheme.startswith("modbus")
     if modbus and not sensor.register and sensor.burst is None:
         raise ConfigError(
@@ -400,6 +414,17 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
         )
     if (sensor.register or sensor.burst) and not modbus:
         raise ConfigError("registers, profiles and bursts belong to a modbus+... source", where=where)
+    if sensor.writable and not modbus:
+        raise ConfigError("writable lists registers of a modbus+... source", where=where, mend="Remove it")
+    if sensor.burst is not None and sensor.waveform is False:
+        raise ConfigError("a burst is a waveform", where=where, mend="Remove waveform = false, or the burst")
+    band = sensor.envelope_band_hz
+    if band is not None and not 0 < band[0] < band[1]:
+        raise ConfigError(
+            f"envelope_band_hz is {band[0]:g} to {band[1]:g}",
+            where=where,
+            mend="Give the lower edge first, above 0",
+        )
     if sensor.bearing is not None and machine.rated_speed_rpm is None:
         raise ConfigError(
             "bearing lines need the speed", where=where, mend="Give the machine's rated_speed_rpm"

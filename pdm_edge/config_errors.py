@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -31,6 +33,17 @@ def unique(ids: list[str], what: str, where: str) -> None:
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
         raise ConfigError(f"{what} id {twice[0]!r} is used twice", where=where, mend="Give each its own")
+
+
+def finite(raw: object, where: str) -> None:
+    """Refuse a number that is infinite or not one: every comparison with it would be silently false."""
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise ConfigError(f"is {raw}", where=where, mend="Give a finite number")
+    items = (
+        raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, (list, tuple)) else ()
+    )
+    for key, value in items:
+        finite(value, f"{where}: {key}" if isinstance(key, str) else where)
 
 
 def explained(error: msgspec.ValidationError, where: str, root: type[msgspec.Struct]) -> ConfigError:

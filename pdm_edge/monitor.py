@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from pdm_edge.config import Config, load_config
 from pdm_edge.errors import PdmError
 from pdm_edge.machine import Machine, MachineStatus
 from pdm_edge.ports import Clock, Sink, Source
-from pdm_edge.records import Advisory, Gap, Measurement, Record, Stamp
+from pdm_edge.records import Advisory, Gap, Measurement, Record, Stamp, Waveform
 from pdm_edge.sync.worker import SyncStatus, SyncWorker
 from pdm_edge.wiring import open_buffer, open_server, open_sources, open_sync
 
@@ -33,7 +34,8 @@ _STEP_S = 0.2
 
 _TICK_S = 1.0
 _UNWRITTEN_MAX = 10_000
-"""Records held in memory while a sink refuses them; beyond that the oldest are dropped, counted."""
+"""Records held in memory while the buffer refuses them; beyond that the oldest are dropped, counted,
+advisories and gaps last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,12 @@ class Monitor:
         self._clock = clock or SystemClock()
         self._collector = Collector(live, patient, clock=self._clock)
         self._by_sensor = {sensor.id: m for m in self.machines for sensor in m.config.sensor}
+        self._scalar_only = {s.id for m in self.machines for s in m.config.sensor if not s.is_waveform}
         self._sinks = tuple(sinks)
         self._sync = sync
         self._counters: Counter[str] = Counter()
         self._unwritten: deque[Record] = deque()
+        self._lost_unwritten = 0
         self._latest: Stamp | None = None
         self._next_tick_s = time.monotonic() + _TICK_S
         self._started = False
@@ -156,7 +160,9 @@ class Monitor:
     def step(self, timeout_s: float = 0.5) -> list[Advisory]:
         """Work off what has come; wait at most `timeout_s` for the first of it.
 
-        Returns the advisories of this step, after all records of it were written to the sinks.
+        While measurements wait, a step goes on for up to 0.2 s before it writes what it has and returns.
+        Returns the advisories of this step, after all records of it were offered to the sinks. What the
+        buffer refuses is kept in memory and offered again with each step (`MonitorStatus.unwritten`).
         """
         if self._closed:
             return []
@@ -180,19 +186,21 @@ class Monitor:
         """Stop reading, write what is held, give sync a moment, close everything."""
         if self._closed:
             return
-        self._collector.close()
-        records: list[Record] = []
-        while (measurement := self._collector.get(0.0)) is not None:
-            records.extend(self._take(measurement))
-        for machine in self.machines:
-            records.extend(machine.rest())
-            machine.close()
-        self._write(records)
         self._closed = True
-        if self._sync is not None:
-            self._sync.stop()
-        for sink in self._sinks:
-            sink.close()
+        with ExitStack() as closing:  # each of them is closed, whatever another one raises
+            for sink in reversed(self._sinks):
+                closing.callback(sink.close)
+            if self._sync is not None:
+                closing.callback(self._sync.stop)
+            for machine in self.machines:
+                closing.callback(machine.close)
+            self._collector.close()
+            records: list[Record] = []
+            while (measurement := self._collector.get(0.0)) is not None:
+                records.extend(self._take(measurement))
+            for machine in self.machines:
+                records.extend(machine.rest())
+            self._write(records)
 
     def status(self) -> MonitorStatus:
         """Where every machine stands, and everything counted so far."""
@@ -220,33 +228,63 @@ class Monitor:
             if self._counters["unassigned"] == 1:
                 logger.warning("sensor %r belongs to no machine; its data are dropped", measurement.sensor)
             return []
+        if isinstance(measurement, Waveform) and measurement.sensor in self._scalar_only:
+            self._counters["unwanted waveforms"] += 1
+            if self._counters["unwanted waveforms"] == 1:
+                logger.warning(
+                    "sensor %r is configured without a waveform and brings one; it is dropped",
+                    measurement.sensor,
+                )
+            return []
         return machine.take(measurement)
 
     def _write(self, records: Sequence[Record]) -> None:
         """Write to all sinks. What the first one refuses is kept and tried again with the next step."""
         self._unwritten.extend(records)
         self._drop_beyond_limit()
-        if not self._unwritten:
-            return
-        batch = tuple(self._unwritten)
-        for index, sink in enumerate(self._sinks):
-            try:
-                sink.write(batch if index == 0 else records)
-            except PdmError as error:
-                self._counters["write failures"] += 1
-                logger.error("%s: %s", type(sink).__name__, error)
-                if index == 0:
-                    return
-        self._unwritten.clear()
-        if self._sync is not None:
-            self._sync.notify(urgent=any(isinstance(record, Advisory) for record in records))
+        if self._unwritten and (not self._sinks or self._written(self._sinks[0], self._waiting_batch())):
+            urgent = any(isinstance(record, Advisory) for record in self._unwritten)
+            self._unwritten.clear()
+            self._lost_unwritten = 0
+            if self._sync is not None:
+                self._sync.notify(urgent=urgent)
+        if records:
+            for sink in self._sinks[1:]:  # a PLC reads on while the disk is full
+                self._written(sink, records)
+
+    def _written(self, sink: Sink, records: Sequence[Record]) -> bool:
+        try:
+            sink.write(records)
+        except Exception as error:  # a sink of the host must not end the monitor
+            self._counters["write failures"] += 1
+            trace = None if isinstance(error, PdmError) else error
+            logger.error("%s: %s", type(sink).__name__, error, exc_info=trace)
+            return False
+        return True
+
+    def _waiting_batch(self) -> Sequence[Record]:
+        if not self._lost_unwritten:
+            return tuple(self._unwritten)
+        why = "the buffer could not be written"
+        return (
+            *self._unwritten,
+            Gap("monitor", "records", self._lost_unwritten, why, self._clock.stamp()),
+        )
 
     def _drop_beyond_limit(self) -> None:
-        lost = 0
-        while len(self._unwritten) > _UNWRITTEN_MAX:
-            self._unwritten.popleft()
-            lost += 1
-        if lost:
-            self._counters["lost records"] += lost
-            gap = Gap("monitor", "records", lost, "the buffer could not be written", self._clock.stamp())
-            self._unwritten.append(gap)
+        excess = len(self._unwritten) - _UNWRITTEN_MAX
+        if excess <= 0:
+            return
+        kept: deque[Record] = deque()
+        dropped = 0
+        for record in self._unwritten:
+            if dropped < excess and not isinstance(record, (Advisory, Gap)):
+                dropped += 1
+            else:
+                kept.append(record)
+        while len(kept) > _UNWRITTEN_MAX:  # nothing but advisories and gaps is left
+            kept.popleft()
+            dropped += 1
+        self._unwritten = kept
+        self._lost_unwritten += dropped
+        self._counters["lost records"] += dropped

@@ -73,6 +73,16 @@ def test_a_good_file_is_read_and_paths_start_from_it(tmp_path: Path) -> None:
         (("[[machine.sensor.register]]", "[[machine.sensor.registers]]"), ["'registers'", "mean 'register'"]),
         (('path = "pump-7.db"', ""), ["store", "'path' is missing"]),
         (("[store]", "base = 1\n[store]"), ["'base'"]),
+        (("speed_rpm = 1480", "speed_rpm = -1480"), ["machine[0].rated_speed_rpm", "> 0"]),
+        (("speed_rpm = 1480", "speed_rpm = nan"), ["machine: rated_speed_rpm", "is nan", "finite"]),
+        (("[[machine.sensor]]", "window_s = inf\n[[machine.sensor]]"), ["machine: window_s", "is inf"]),
+        (("[[machine.sensor]]", "window_s = 1e9\n[[machine.sensor]]"), ["machine[0].window_s", "<= 3600"]),
+        (("scale = 0.1", "scale = 0"), ["'temperature'", "scale is 0"]),
+        (("scale = 0.1", "minimum = 9\nmaximum = 1"), ["minimum 9 is above maximum 1"]),
+        (("address = 0", "address = -1"), ["register[0].address", ">= 0"]),
+        (('bearing = { designation = "6205" }', "writable = [3]"), ["writable", "modbus"]),
+        (('bearing = { designation = "6205" }', "envelope_band_hz = [4000, 500]"), ["4000 to 500"]),
+        (('bearing = { designation = "6205" }', "full_scale = -2"), ["full_scale", "> 0"]),
         (("[gateway]", "[gateway"), ["is not TOML"]),
     ],
 )
@@ -85,6 +95,12 @@ def test_a_mistake_is_told_with_place_and_mend(change: tuple[str, str], says: li
     assert message.startswith("machine.toml")
     for part in says:
         assert part in message
+
+
+def test_two_values_of_one_name_are_refused_since_their_mean_is_neither() -> None:
+    row = GOOD[GOOD.index("[[machine.sensor.register]]") : GOOD.index("[store]")]
+    with pytest.raises(ConfigError, match="quantity id 'temperature' is used twice"):
+        parse_config(GOOD.replace(row, row + row.replace("address = 0", "address = 1")))
 
 
 def test_a_modbus_sensor_without_registers_is_refused() -> None:

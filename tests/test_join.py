@@ -96,6 +96,12 @@ def test_a_machine_with_scalars_only_gets_the_mean_of_each_window() -> None:
     assert [v.stamp.utc_ns for v in vectors] == [0, 5_000_000_000]
 
 
+def test_a_vector_of_nothing_is_bad_so_that_the_machine_does_not_count_as_heard() -> None:
+    joiner = VectorJoiner("pump", [], [TEMPERATURE], 5.0)
+    vectors = [v for second in range(30) for v in joiner.add_reading(reading(math.nan, second))]
+    assert [v.quality.level for v in vectors] == ["bad"] * 5
+
+
 def test_another_unit_than_configured_is_refused() -> None:
     joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
     with pytest.raises(ValueError, match="'k', its machine expects 'degc'"):

@@ -222,6 +222,27 @@ def test_the_first_of_too_many_clients_makes_room(server: ModbusServer) -> None:
             client.close()
 
 
+def test_a_client_that_is_crowded_out_while_it_asks_does_not_end_the_server(server: ModbusServer) -> None:
+    request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 2)
+    clients = []
+    for _ in range(16):
+        clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        wait_for(lambda: server.counters["clients"] == len(clients))
+    try:
+        with server._lock:  # the pipeline writes; the server waits with the answer to one client
+            clients[7].sendall(request)
+            time.sleep(0.3)
+            clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            time.sleep(0.1)
+            clients[0].sendall(request)  # the idlest, which makes room in the same moment
+            time.sleep(0.1)
+        wait_for(lambda: server.counters["crowded_out"] == 1)
+        assert exchange(server.port, bytes([3, 0, 1, 0, 1])) == [bytes([3, 2, 0, 1])]
+    finally:
+        for client in clients:
+            client.close()
+
+
 def test_a_monitor_serves_its_machines_to_a_plc(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("a_g\n" + "0.1\n-0.1\n" * 3000)
     text = """

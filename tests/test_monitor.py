@@ -210,9 +210,92 @@ def test_what_the_buffer_refuses_is_kept_and_written_when_it_can_be(tmp_path: Pa
         while monitor.status().unwritten:
             monitor.step(timeout_s=0.0)
         assert monitor.status().counters["write failures"] == 3
-    assert [v.stamp for v in first.records if isinstance(v, pdm.FeatureVector)] == [
-        pdm.Stamp(i * 250_000_000, i * 250_000_000, "replay", False) for i in range(40)
-    ]
+    stamps = [pdm.Stamp(i * 250_000_000, i * 250_000_000, "replay", False) for i in range(40)]
+    for sink in (first, second):  # the one behind the buffer got each record once, and without waiting
+        assert [v.stamp for v in sink.records if isinstance(v, pdm.FeatureVector)] == stamps
+
+
+def test_a_sink_of_the_host_that_breaks_neither_ends_the_loop_nor_doubles_rows(tmp_path: Path) -> None:
+    def broken() -> bool:
+        raise ZeroDivisionError
+
+    first = Notes()
+    with pdm.Monitor([machine(tmp_path)], patient=[Pump(blocks=10)], sinks=[first, Notes(broken)]) as monitor:
+        list(monitor)
+        assert monitor.status().counters["write failures"] >= 1
+    assert len(first.of(pdm.FeatureVector)) == 10
+
+
+def test_beyond_the_limit_rows_are_dropped_and_told_and_advisories_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdm_edge.monitor._UNWRITTEN_MAX", 20)
+    refusing = True
+    notes = Notes(lambda: refusing)
+    pump = Pump(blocks=120, faulty_from=90)
+    with pdm.Monitor([machine(tmp_path)], patient=[pump], sinks=[notes]) as monitor:
+        told = list(monitor)
+        made = 120 + 80 + 1 + len(told)  # vectors, scores, the health of the alarm, advisories
+        assert monitor.status().unwritten == 20
+        refusing = False
+        monitor.step(timeout_s=0.0)
+        assert monitor.status().unwritten == 0
+    assert notes.of(pdm.Advisory) == told
+    (gap,) = [g for g in notes.of(pdm.Gap) if isinstance(g, pdm.Gap)]
+    waveforms = len(notes.of(pdm.Waveform))
+    assert gap.lost == monitor.status().counters["lost records"]
+    assert gap.lost >= made - 20
+    assert len(notes.records) - 1 == 20
+    assert waveforms <= 20
+
+
+def test_a_waveform_of_a_sensor_without_one_is_dropped_and_counted(tmp_path: Path) -> None:
+    raw = {
+        "id": "pump-1",
+        "sensor": [
+            {
+                "id": "drive-end",
+                "source": "host://",
+                "waveform": False,
+                "quantity": [{"quantity": "temperature", "unit": "degc"}],
+            }
+        ],
+    }
+    scalar_only = pdm.Machine(pdm.parse_machine(raw, where="test"), models=tmp_path)
+    notes = Notes()
+    with pdm.Monitor([scalar_only], patient=[Pump(blocks=5)], sinks=[notes]) as monitor:
+        list(monitor)
+        assert monitor.status().counters["unwanted waveforms"] == 5
+    assert notes.closed
+
+
+def test_everything_is_closed_whatever_fails_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> list[Record]:
+        raise ZeroDivisionError
+
+    pumped, notes = machine(tmp_path), Notes()
+    monkeypatch.setattr(pumped, "rest", fails)
+    monitor = pdm.Monitor([pumped], patient=[Pump(blocks=3)], sinks=[notes])
+    list(monitor)
+    with pytest.raises(ZeroDivisionError):
+        monitor.close()
+    assert notes.closed
+
+
+def test_a_source_that_brings_something_else_is_a_fault_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pump = Pump(blocks=2)
+    sound, odd = pump.read, [None, ["a string"]]
+    monkeypatch.setattr(pump, "read", lambda timeout_s: odd.pop() if odd else sound(timeout_s))
+    monkeypatch.setattr("pdm_edge.acquire.collect._PAUSE_AFTER_FAULT_S", 0.01)
+    with pdm.Monitor([machine(tmp_path)], live=[pump]) as monitor:
+        list(monitor)
+        status = monitor.status()
+    assert status.counters["pump: faults"] == 2
+    assert status.machines[0].windows == 2
 
 
 def test_what_does_not_fit_the_queue_is_counted_and_told_as_a_gap(tmp_path: Path) -> None:

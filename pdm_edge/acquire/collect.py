@@ -11,11 +11,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pdm_edge.errors import PdmError
 from pdm_edge.ports import Clock, Source
-from pdm_edge.records import Gap, Measurement
+from pdm_edge.records import Gap, Measurement, Reading, Waveform
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Collector:
 
     def _read(self, source: Source) -> Sequence[Measurement]:
         try:
-            return source.read(_READ_TIMEOUT_S)
+            return _checked(source.read(_READ_TIMEOUT_S))
         except Exception as error:  # noqa: BLE001 - a source of the host must not end the monitor
             self._fault(source, error)
             return ()
@@ -143,3 +143,14 @@ class Collector:
         deadline = time.monotonic() + _PAUSE_AFTER_FAULT_S
         while not self._stop.is_set() and time.monotonic() < deadline:
             self._stop.wait(0.1)
+
+
+def _checked(brought: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """What a source brought, refused here in its own thread if a source of the host brings something else."""
+    measurements = tuple(brought)
+    for measurement in measurements:
+        if not isinstance(measurement, (Waveform, Reading, Gap)):
+            raise TypeError(
+                f"read() brought a {type(measurement).__name__}; Waveform, Reading or Gap are taken"
+            )
+    return measurements

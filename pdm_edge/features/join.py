@@ -20,6 +20,7 @@ from pdm_edge.records import (
     Quality,
     Reading,
     Stamp,
+    bad,
     uncertain,
     worst,
 )
@@ -156,6 +157,8 @@ class VectorJoiner:
             quality = worst(quality, uncertain("stale"))
         self._means = {name: _Mean() for name in self._slots}
         values = np.concatenate([*parts, scalars])
+        if not np.isfinite(values).any():
+            quality = worst(quality, bad("stale"))  # nothing was measured: the machine is not heard
         return FeatureVector(
             self._machine, values, self._joined_schema(), stamp, self._window_s, quality=quality
         )

@@ -96,7 +96,8 @@ class TcpListener:
                     self._accept()
                 else:
                     assert isinstance(key.fileobj, socket.socket)
-                    self._serve(key.fileobj)
+                    if key.fileobj in self._clients:  # or it was crowded out a moment ago
+                        self._serve(key.fileobj)
             now_s = time.monotonic()
             for client in [c for c, (_, seen_s) in self._clients.items() if now_s - seen_s > _IDLE_S]:
                 self._drop(client)
