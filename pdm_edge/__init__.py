@@ -63,6 +63,7 @@ from pdm_edge.ports import Clock, Outbox, Sink, Source, Uploader
 from pdm_edge.records import (
     GOOD,
     Advisory,
+    AmplitudeSpectrum,
     Batch,
     Evidence,
     FeatureSchema,
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GOOD",
     "Advisory",
+    "AmplitudeSpectrum",
     "Batch",
     "Buffer",
     "Clock",

@@ -179,6 +179,17 @@ class EvidenceConfig(_Table, frozen=True, kw_only=True):
     after_s: float = 4.0
 
 
+class SpectrumConfig(_Table, frozen=True, kw_only=True):
+    """Compact spectra of each vibration sensor: every so often, and after each change of the alarm's state.
+
+    ``every_s = 0`` makes them at changes only, ``bins = 0`` none at all.
+    """
+
+    every_s: float = 3600.0
+    bins: int = 800
+    averages: int = 8
+
+
 class MachineConfig(_Table, frozen=True, kw_only=True):
     id: str
     sensor: tuple[SensorConfig, ...]
@@ -189,6 +200,7 @@ class MachineConfig(_Table, frozen=True, kw_only=True):
     detect: DetectConfig = DetectConfig()
     alarm: AlarmConfig = AlarmConfig()
     evidence: EvidenceConfig = EvidenceConfig()
+    spectrum: SpectrumConfig = SpectrumConfig()
 
 
 class StoreConfig(_Table, frozen=True, kw_only=True):
@@ -359,6 +371,17 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             f"evidence is {machine.evidence.before_s:g} s before and {machine.evidence.after_s:g} s after",
             where=f"{where}: evidence",
             mend="before_s is 0 to 600 (it is kept in memory), after_s 0 to 3600",
+        )
+    spectrum = machine.spectrum
+    if not (
+        (spectrum.every_s == 0 or 10 <= spectrum.every_s <= 1e8)
+        and (spectrum.bins == 0 or 16 <= spectrum.bins <= 10_000)
+        and 1 <= spectrum.averages <= 1000
+    ):
+        raise ConfigError(
+            f"every_s = {spectrum.every_s:g}, bins = {spectrum.bins}, averages = {spectrum.averages}",
+            where=f"{where}: spectrum",
+            mend="every_s is 10 or more, or 0; bins 16 to 10000, or 0; averages 1 to 1000",
         )
     if machine.detect == DetectConfig(learn_windows=0) and machine.iso20816 is None:
         raise ConfigError(

@@ -11,19 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pdm_edge.acquire.ring import EvidenceRing
-from pdm_edge.acquire.windows import Windower
-from pdm_edge.advise import AlarmCycle, PartWatch, advisory, finding
+from pdm_edge.advise import AlarmCycle, PartWatch, StandingAlarm, advisory, finding
 from pdm_edge.assess import assess
-from pdm_edge.config import MachineConfig, SensorConfig
+from pdm_edge.config import MachineConfig
 from pdm_edge.detect.explain import explained
 from pdm_edge.detect.life import ModelLife
 from pdm_edge.errors import ModelError
-from pdm_edge.features import FeatureExtractor, FeaturePlan
 from pdm_edge.features.iso20816 import Zone
 from pdm_edge.features.join import ScalarSlot, VectorJoiner
 from pdm_edge.features.operating import OperatingTracker
-from pdm_edge.features.self_check import self_check
 from pdm_edge.grading import graded, highest_velocity, zone_c_mm_s
 from pdm_edge.records import (
     Advisory,
@@ -32,14 +28,13 @@ from pdm_edge.records import (
     Gap,
     Health,
     Measurement,
-    Quality,
     Reading,
     Record,
     Score,
     Stamp,
     Waveform,
-    worst,
 )
+from pdm_edge.sensing import VibrationSensor
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +44,7 @@ class MachineStatus:
     """What a person or a PLC reads of a machine.
 
     ``finding`` is what stands out in the latest window, empty unless the state is alert or alarm.
+    ``raised_utc_ns`` is when the standing alert or alarm was raised first, also by an earlier run.
     """
 
     machine: str
@@ -62,6 +58,7 @@ class MachineStatus:
     to_learn: int
     note: str
     finding: str = ""
+    raised_utc_ns: int | None = None
 
 
 class Machine:
@@ -85,23 +82,18 @@ class Machine:
     def __init__(self, config: MachineConfig, *, models: Path) -> None:
         self.config = config
         self.id = config.id
-        self._sensors = {sensor.id: sensor for sensor in config.sensor}
-        self._windowers = {s.id: Windower(config.window_s) for s in config.sensor if s.is_waveform}
-        before_s, after_s = config.evidence.before_s, config.evidence.after_s
-        self._rings = {sensor: EvidenceRing(before_s, after_s) for sensor in self._windowers}
-        self._extractors: dict[str, FeatureExtractor] = {}
+        self._sensors = {s.id: VibrationSensor(s, config) for s in config.sensor if s.is_waveform}
         slots = [
             ScalarSlot(sensor.id, scalar.quantity, scalar.unit, sensor.max_age_s)
             for sensor in config.sensor
             for scalar in sensor.scalars
         ]
-        self._joiner = VectorJoiner(config.id, tuple(self._windowers), slots, config.window_s)
+        self._joiner = VectorJoiner(config.id, tuple(self._sensors), slots, config.window_s)
         self._slot_names = {slot.name for slot in slots}
         self._speed_name = next((slot.name for slot in slots if slot.unit == "rpm"), None)
         self._tracker = OperatingTracker(
             rated_speed_rpm=config.rated_speed_rpm, stopped_below_mm_s=config.stopped_below_mm_s
         )
-        self._doubts: dict[str, str] = {}
         self._note = ""
         self.model = ModelLife(
             config.id,
@@ -115,6 +107,9 @@ class Machine:
         )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._part = PartWatch()
+        self._raised: Stamp | None = None
+        self._headline = ""
+        self._reopened = False
         self._heard_ns: int | None = None
         self._windows = 0
         self._operating = "unknown"
@@ -126,35 +121,43 @@ class Machine:
         """Work one measurement through all stages; return every record that came of it, in order."""
         if isinstance(measurement, Waveform):
             records = self._take_waveform(measurement)
-            records += self._rings[measurement.sensor].push(measurement)
+            records += self._sensors[measurement.sensor].keep(measurement)
         elif isinstance(measurement, Reading):
             records = self._take_reading(measurement)
         else:
             records = [measurement]
-        changes = [r for r in records if isinstance(r, Advisory) and r.state != r.previous]
-        for raised in [change for change in changes if change.state in ("alert", "alarm")]:
-            for ring in self._rings.values():
-                records += ring.release(raised.id)
+        for change in [r for r in records if isinstance(r, Advisory) and r.state != r.previous]:
+            raised = change.state in ("alert", "alarm")
+            for sensor in self._sensors.values():
+                records += sensor.changed(change.id, raised=raised)
         return records
 
     def rest(self) -> list[Record]:
         """Evidence that is under way when the monitor ends."""
-        return [waveform for ring in self._rings.values() for waveform in ring.rest()]
+        return [record for sensor in self._sensors.values() for record in sensor.rest()]
 
     def close(self) -> None:
         """End what runs beside the pipeline: a training. Its windows are kept and make a model next time."""
         self.model.stop_training()
 
+    def resume(self, standing: StandingAlarm) -> None:
+        """Take up the alarm that stood when the last run ended. It is not told again."""
+        self._alarm.resume(standing.level, silent=standing.silent)
+        self._part.resume(standing.told)
+        self._raised, self._headline = standing.raised, standing.headline
+        # What judged it is gone, and nothing else could end it: the baseline was reopened meanwhile.
+        self._reopened = self.model.learning and (standing.by_model or self.config.iso20816 is None)
+
     def tick(self, now: Stamp) -> list[Record]:
         """Notice silence: to be called about once a second, whether or not data came."""
         out: list[Record] = []
-        if self.model.refresh():
-            self._note = ""
+        if self.model.refresh() or self._reopened:
+            self._note, self._reopened = "", False
             if self.model.learning and self._alarm.state != "unknown":
                 before = self._alarm.state
                 reopened = self._alarm.learning()
                 if reopened is not None:
-                    out.append(advisory(self.id, reopened, before, now))
+                    out.append(self._told(advisory(self.id, reopened, before, now)))
         out += self._train(self.model.trained, now)
         if self._heard_ns is None:
             self._heard_ns = now.monotonic_ns
@@ -166,7 +169,7 @@ class Machine:
         if changed is None:
             return out
         self._operating, self._score, self._velocity_mm_s = "unknown", math.nan, math.nan
-        return [*out, advisory(self.id, changed, previous, now, silent_s=silent_s)]
+        return [*out, self._told(advisory(self.id, changed, previous, now, silent_s=silent_s))]
 
     @property
     def status(self) -> MachineStatus:
@@ -183,28 +186,35 @@ class Machine:
             learned=self.model.collected,
             to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
-            finding=finding(self._health, score) if stands_out else self.model.slow_change,
+            finding=self._finding(score) if stands_out else self.model.slow_change,
+            raised_utc_ns=None if self._raised is None else self._raised.utc_ns,
         )
+
+    def _finding(self, score: float | None) -> str:
+        """Of the latest window; of an earlier run's as long as nothing was judged in this one."""
+        return finding(self._health, score) if self._health else self._headline
 
     # acquire -> features
 
     def _take_waveform(self, waveform: Waveform) -> list[Record]:
         sensor = self._sensors[waveform.sensor]
         out: list[Record] = []
-        for window in self._windowers[sensor.id].feed(waveform):
+        for window in sensor.windows(waveform):
             if isinstance(window, Gap):
                 out.append(window)
                 continue
             self._feed(window)
-            extractor = self._extractor(sensor, window)
-            if extractor is None:
+            try:
+                extractor = sensor.extractor(window)
+            except ValueError as error:
+                self._say(f"sensor {sensor.id!r} gives no features: {error}")
                 continue
             speed_rpm = self._joiner.value(self._speed_name, window.stamp) if self._speed_name else math.nan
-            values = extractor(window.samples, speed_rpm / 60 if speed_rpm > 0 else None)
-            quality = worst(window.quality, self._self_check(window))
+            values, quality = sensor.features(extractor, window, speed_rpm)
             vectors = self._joiner.add_features(sensor.id, extractor.schema, values, window.stamp, quality)
             for vector in vectors:
                 out.extend(self._judge(vector))
+            out.extend(sensor.spectra(window, quality, state=self._operating, speed_rpm=speed_rpm))
         return out
 
     def _take_reading(self, reading: Reading) -> list[Record]:
@@ -220,51 +230,6 @@ class Machine:
         for vector in vectors:
             out.extend(self._judge(vector))
         return out
-
-    def _self_check(self, window: Waveform) -> Quality:
-        """Doubts about the sensor itself; a change of them is told once."""
-        check = self_check(
-            window.samples,
-            window.sample_rate_hz,
-            window.unit,
-            axes=window.axes,
-            full_scale=self._sensors[window.sensor].full_scale,
-        )
-        doubts = [f for f in check.findings if f.level != "hint"]
-        kinds = ", ".join(sorted({f.what for f in doubts}))
-        if kinds != self._doubts.get(window.sensor, ""):
-            told = "; ".join(map(str, doubts)) or "in order again"
-            logger.warning("machine %s: sensor %r: %s", self.id, window.sensor, told)
-        self._doubts[window.sensor] = kinds
-        return check.quality
-
-    def _extractor(self, sensor: SensorConfig, window: Waveform) -> FeatureExtractor | None:
-        """The extractor planned for such windows; planned anew when the device changes its rate."""
-        held = self._extractors.get(sensor.id)
-        if held is not None and (held.plan.sample_rate_hz, held.plan.unit, held.plan.axes) == (
-            window.sample_rate_hz,
-            window.unit,
-            window.axes,
-        ):
-            return held
-        speed_rpm = self.config.rated_speed_rpm
-        try:
-            extractor = FeatureExtractor(
-                FeaturePlan(
-                    sample_rate_hz=window.sample_rate_hz,
-                    n_samples=window.n_samples,
-                    unit=window.unit,
-                    axes=window.axes,
-                    shaft_hz=None if speed_rpm is None else speed_rpm / 60,
-                    bearing=None if sensor.bearing is None else sensor.bearing.geometry(),
-                    envelope_band_hz=sensor.envelope_band_hz,
-                )
-            )
-        except ValueError as error:
-            self._say(f"sensor {sensor.id!r} gives no features: {error}")
-            return None
-        self._extractors[sensor.id] = extractor
-        return extractor
 
     # detect -> assess -> advise
 
@@ -318,8 +283,17 @@ class Machine:
             changed = previous
         if changed is not None:
             scored = None if math.isnan(self._score) else self._score
-            records.append(advisory(self.id, changed, previous, vector.stamp, health=health, score=scored))
+            told = advisory(self.id, changed, previous, vector.stamp, health=health, score=scored)
+            records.append(self._told(told))
         return records
+
+    def _told(self, told: Advisory) -> Advisory:
+        """Keep since when an alarm stands; silence neither begins nor ends one."""
+        if told.state in ("alert", "alarm"):
+            self._raised, self._headline = self._raised or told.stamp, told.headline
+        elif told.state != "unknown":
+            self._raised = None
+        return told
 
     @property
     def _is_learning(self) -> bool:
@@ -331,7 +305,7 @@ class Machine:
         previous = self._alarm.state
         resumed = self._alarm.learning()
         if resumed is not None:
-            out.append(advisory(self.id, resumed, previous, vector.stamp))
+            out.append(self._told(advisory(self.id, resumed, previous, vector.stamp)))
         if zone is not None:
             self._alarm.observe(self._severity(zone))  # good windows between bad ones count, too
         return out + self._train(lambda: self.model.learn(vector), vector.stamp)
@@ -356,7 +330,7 @@ class Machine:
 
     def _learned(self, now: Stamp) -> list[Advisory]:
         changed = self._alarm.learned()
-        return [] if changed is None else [advisory(self.id, changed, "learning", now)]
+        return [] if changed is None else [self._told(advisory(self.id, changed, "learning", now))]
 
     def _scored(self, vector: FeatureVector) -> Score | None:
         try:
@@ -392,7 +366,8 @@ class Machine:
             return f"training on {self.model.training} windows"
         if self.model.manifest is not None and not self.model.knows(self._operating):
             return f"{self._operating} was never learned, it is not scored"
-        return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in self._doubts.items() if kinds)
+        doubts = ((sensor.id, sensor.doubts) for sensor in self._sensors.values())
+        return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in doubts if kinds)
 
 
 __all__ = ["Advisory", "Machine", "MachineStatus"]

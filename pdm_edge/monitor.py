@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from pdm_edge.acquire.collect import Collector
+from pdm_edge.advise import AlarmMemory
 from pdm_edge.clock import SystemClock
 from pdm_edge.config import Config, load_config
 from pdm_edge.errors import PdmError
@@ -66,6 +67,9 @@ class Monitor:
         Where every record goes, in this order; the first should be the durable buffer.
     sync
         The thread that empties the buffer; started and stopped with the monitor.
+    memory
+        Keeps standing alarms over a restart. Recordings tell their own history: they neither read nor
+        write it.
     clock
         Used for staleness. Where all sources are recordings, their own time is used instead.
     """
@@ -78,6 +82,7 @@ class Monitor:
         patient: Sequence[Source] = (),
         sinks: Sequence[Sink] = (),
         sync: SyncWorker | None = None,
+        memory: AlarmMemory | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.machines = tuple(machines)
@@ -87,6 +92,7 @@ class Monitor:
         self._scalar_only = {s.id for m in self.machines for s in m.config.sensor if not s.is_waveform}
         self._sinks = tuple(sinks)
         self._sync = sync
+        self._memory = memory if self._collector.is_live else None
         self._counters: Counter[str] = Counter()
         self._unwritten: deque[Record] = deque()
         self._lost_unwritten = 0
@@ -123,6 +129,7 @@ class Monitor:
             patient=patient,
             sinks=(buffer, *([server] if server else []), *sinks),
             sync=open_sync(checked, buffer),
+            memory=AlarmMemory(models),
             clock=used_clock,
         )
 
@@ -148,6 +155,7 @@ class Monitor:
             for machine in self.machines:
                 # A recording can wait for a training, and so gives the same every time; a line cannot.
                 machine.model.trains_apart = self._collector.is_live
+                self._take_up_alarm(machine)
             self._collector.start()
             if self._sync is not None:
                 self._sync.start()
@@ -179,6 +187,8 @@ class Monitor:
             if now is not None:
                 for machine in self.machines:
                     records.extend(machine.tick(now))
+            if self._memory is not None:
+                self._memory.save()
         self._write(records)
         return [record for record in records if isinstance(record, Advisory)]
 
@@ -238,12 +248,30 @@ class Monitor:
             return []
         return machine.take(measurement)
 
+    def _take_up_alarm(self, machine: Machine) -> None:
+        if self._memory is None:
+            return
+        found = self._memory.take_up(machine.id, self._clock.stamp())
+        if isinstance(found, Gap):
+            self._unwritten.append(found)
+        elif found is not None:
+            machine.resume(found)
+            logger.warning("machine %s: %s still stands: %s", machine.id, found.level, found.headline)
+
+    def _remember(self, records: Iterable[Record]) -> None:
+        """These are durable: what they say of alarms is kept over a restart."""
+        for machine in self.machines if self._memory else ():
+            told = [r for r in records if isinstance(r, Advisory) and r.machine == machine.id]
+            if told and self._memory:
+                self._memory.note(told, by_model=machine.model.manifest is not None)
+
     def _write(self, records: Sequence[Record]) -> None:
         """Write to all sinks. What the first one refuses is kept and tried again with the next step."""
         self._unwritten.extend(records)
         self._drop_beyond_limit()
         if self._unwritten and (not self._sinks or self._written(self._sinks[0], self._waiting_batch())):
             urgent = any(isinstance(record, Advisory) for record in self._unwritten)
+            self._remember(self._unwritten)
             self._unwritten.clear()
             self._lost_unwritten = 0
             if self._sync is not None:

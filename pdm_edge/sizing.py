@@ -23,7 +23,7 @@ from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, MachineConfig, SensorConfig
 from pdm_edge.errors import ConfigError
 from pdm_edge.machine import Machine
-from pdm_edge.records import FeatureVector, Measurement, Reading, Record, Waveform
+from pdm_edge.records import AmplitudeSpectrum, FeatureVector, Lane, Measurement, Reading, Record, Waveform
 from pdm_edge.store.buffer import Buffer
 from pdm_edge.sync.payload import encode_batch
 from pdm_edge.wiring import device_options, lines_of, registers_of
@@ -175,17 +175,23 @@ def _machine_size(
     buffer = Buffer(folder / "size.db", gateway=gateway, max_mb=512, clock=clock)
     rng = np.random.default_rng(1)
     try:
+        spectra: list[Record] = []
         for window in range(_LEARN_WINDOWS + 5):
-            _work(pipeline, machine, waves, n_axes, window, windows_s, clock, rng)
+            worked = _work(pipeline, machine, waves, n_axes, window, windows_s, clock, rng)
+            spectra += [record for record in worked if isinstance(record, AmplitudeSpectrum)]
         started_s = time.process_time()
         records: list[Record] = []
         for window in range(_LEARN_WINDOWS + 5, _LEARN_WINDOWS + 5 + _MEASURED_WINDOWS):
             records += _work(pipeline, machine, waves, n_axes, window, windows_s, clock, rng)
         cpu_s = time.process_time() - started_s
-        stored, sent = _bytes_of(buffer, records)
+        stored, sent = _bytes_of(buffer, [r for r in records if not isinstance(r, AmplitudeSpectrum)])
+        # The first of each kind: those that are due come once in `every_s`, however long a window is.
+        kinds = {(r.sensor, r.quantity): r for r in reversed(spectra) if isinstance(r, AmplitudeSpectrum)}
+        spectra_stored, spectra_sent = _bytes_of(buffer, list(kinds.values()), lane="spectrum")
     finally:
         buffer.close()
     seconds = _MEASURED_WINDOWS / windows_s
+    a_day = _DAY_S / machine.spectrum.every_s if machine.spectrum.every_s else 0.0
     vectors = [r for r in records if isinstance(r, FeatureVector)]
     return MachineSize(
         machine=machine.id,
@@ -193,8 +199,8 @@ def _machine_size(
         windows_s=windows_s,
         features=len(vectors[0].schema.names) if vectors else 0,
         cpu=cpu_s / seconds,
-        stored_bytes_day=stored / seconds * _DAY_S,
-        sent_bytes_day=sent / seconds * _DAY_S,
+        stored_bytes_day=stored / seconds * _DAY_S + spectra_stored * a_day,
+        sent_bytes_day=sent / seconds * _DAY_S + spectra_sent * a_day,
     )
 
 
@@ -225,7 +231,7 @@ def _work(
     return [record for item in items for record in pipeline.take(item)]
 
 
-def _bytes_of(buffer: Buffer, records: list[Record]) -> tuple[float, float]:
+def _bytes_of(buffer: Buffer, records: list[Record], *, lane: Lane = "feature") -> tuple[float, float]:
     """Bytes that records take in the buffer, and packed for the way; measured on many copies."""
     if not records:
         return 0.0, 0.0
@@ -235,7 +241,7 @@ def _bytes_of(buffer: Buffer, records: list[Record]) -> tuple[float, float]:
     for _ in range(copies):
         buffer.write(records)
     stored = (_file_bytes(buffer.path) - before) / copies
-    batch = buffer.next_batch(200)
+    batch = buffer.next_batch(200, (lane,))
     if batch is None:
         return stored, 0.0
     return stored, len(encode_batch(batch, 1)) / len(batch.rows) * len(records)

@@ -78,7 +78,7 @@ def open_buffer(config: Config, clock: Clock) -> Buffer:
         max_mb=config.store.max_mb,
         clock=clock,
         commit_s=config.store.commit_s,
-        on_request=("spectrum", "waveform") if held else (),
+        on_request=("waveform",) if held else (),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from pdm_edge.records import AlarmState
 
@@ -59,6 +60,12 @@ class AlarmCycle:
         self._recent: deque[float] = deque(maxlen=settings.m)
         self._before_silence: AlarmState | None = None
         self._told_silent = False
+
+    def resume(self, level: Literal["alert", "alarm"], *, silent: bool) -> None:
+        """Take up what stood when the last run ended: it falls by evidence only."""
+        self.state = "unknown" if silent else level
+        self._before_silence = level if silent else None
+        self._told_silent = silent
 
     def observe(self, severity: float) -> AlarmState | None:
         """Judge one vector; 1.0 is the alert level. NaN is no judgement and changes nothing.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from pdm_edge.records import Health
+from pdm_edge.records import Advisory, Health
 
 WINDOWS: Final = 3
 """Windows in a row that must name the same part: one line that stands out once is chance."""
 
 
-def named_part(health: Health | None) -> str:
+def named_part(health: Health | Advisory | None) -> str:
     """The part that the evidence names, empty if it names none: bearing lines, the only levels in dB."""
     return next((item.what for item in health.evidence if item.unit == "db"), "") if health else ""
 
@@ -21,6 +21,10 @@ class PartWatch:
     def __init__(self) -> None:
         self._told: set[str] = set()
         self._seen, self._times = "", 0
+
+    def resume(self, told: tuple[str, ...]) -> None:
+        """An alarm that stood before a restart goes on; these parts were named already."""
+        self._told = set(told)
 
     def told(self, health: Health | None) -> None:
         """An advisory of a new state went out, with this evidence."""

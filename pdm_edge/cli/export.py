@@ -15,30 +15,33 @@ from pdm_edge.errors import ConfigError
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--what",
-    type=click.Choice(["features", "readings", "scores", "alarms", "gaps", "trend"]),
+    type=click.Choice(["features", "readings", "scores", "alarms", "gaps", "spectra", "trend"]),
     default="features",
     show_default=True,
-    help="Which table (.csv and .parquet).",
+    help="Which table; .npz holds waveforms, or spectra.",
 )
 @click.option("--subject", default="", metavar="ID", help="Only this machine or sensor.")
 @click.option("--alarm", default="", metavar="ID", help="Only the evidence of this alarm (.npz).")
 def export(database: Path, out: Path, what: Any, subject: str, alarm: str) -> None:
-    """Write what the buffer file DATABASE holds to OUT: .csv, .parquet, or .npz for waveforms.
+    """Write what the buffer file DATABASE holds to OUT: .csv, .parquet, or .npz for waveforms and spectra.
 
     Units stand in the headings. Nothing leaves the buffer, and a running monitor is not disturbed.
     The waveforms of an .npz can be replayed.
     """
-    from pdm_edge.store.export import export_csv, export_npz, export_parquet
+    from pdm_edge.store.export import export_csv, export_npz, export_parquet, export_spectra_npz
 
     kind = out.suffix.lower()
     if kind == ".csv":
         n = export_csv(database, out, what=what, subject=subject)
     elif kind == ".parquet":
         n = export_parquet(database, out, what=what, subject=subject)
+    elif kind == ".npz" and what == "spectra":
+        n = export_spectra_npz(database, out, subject=subject, alarm=alarm)
     elif kind == ".npz":
         n = export_npz(database, out, subject=subject, alarm=alarm)
     else:
         raise ConfigError(
             f"unknown kind of file {kind!r}", where=str(out), mend="Name .csv, .parquet or .npz"
         )
-    click.echo(f"{n} {'waveforms' if kind == '.npz' else 'rows'} written to {out}")
+    arrays = "spectra" if what == "spectra" else "waveforms"
+    click.echo(f"{n} {arrays if kind == '.npz' else 'rows'} written to {out}")

@@ -69,5 +69,7 @@ def machine_table(machines: tuple[MachineStatus, ...]) -> Group:
         velocity = number(m.velocity_mm_s)
         table.add_row(m.machine, state, m.operating, str(m.windows), number(m.score), velocity, m.zone or "-")
         learning = f"learned {m.learned} of {m.to_learn} windows" if m.to_learn else ""
+        if m.raised_utc_ns is not None:
+            said.append(Text(f"{m.machine}: stands since {utc_text(m.raised_utc_ns)} UTC"))
         said += [Text(f"{m.machine}: {text}") for text in (m.finding, m.note or learning) if text]
     return Group(table, *said)

@@ -38,6 +38,16 @@ class FeatureExtractor:
     Results agree with the plain functions on the mean-free window within 2e-4 of each value: the
     arithmetic is float32, with rounding errors of 6e-8 that add up over some thousand steps.
 
+    Attributes
+    ----------
+    keeps_lines
+        Whether ``lines`` keeps what was computed of the latest window on the way: for each group of axes
+        the squared magnitude of the transform, shape ``(n, n_lines)``, and the envelope spectrum.
+    line_hz, envelope_line_hz
+        Distance of those lines; None where there is no envelope.
+    amplitude_scale
+        From the magnitude of a line to the RMS amplitude of a sine on it, in g or mm/s.
+
     Raises
     ------
     ValueError
@@ -53,14 +63,14 @@ class FeatureExtractor:
         window = hann(plan.n_samples)
         self._window = window.astype(np.float32)
         self._n_fft = scipy.fft.next_fast_len(plan.n_samples, real=True)
-        self._line_hz = plan.sample_rate_hz / self._n_fft
+        self.line_hz = plan.sample_rate_hz / self._n_fft
         # One-sided power of a line that is neither the mean nor half the sample rate.
         self._power_scale = 2.0 / (self._n_fft * float(np.dot(window, window)))
         bands = [self._lines_of(band) for band in (*plan.bands_hz(), *plan.more_bands_hz)]
         self._band_edges = np.array([[b.start, b.stop] for b in bands], dtype=np.intp).ravel()
         self._n_default_bands = len(plan.bands_hz())
         velocity_hz, self.velocity_is_standard_band = plan.velocity_band_hz()
-        self._has_velocity = velocity_hz[0] < velocity_hz[1] - self._line_hz
+        self._has_velocity = velocity_hz[0] < velocity_hz[1] - self.line_hz
         self._velocity = self._lines_of(velocity_hz) if self._has_velocity else slice(1, 1)
         self._velocity_weight = self._velocity_weights(self._velocity)
         self._demodulator: Demodulator | None = None
@@ -68,8 +78,11 @@ class FeatureExtractor:
         if resonance_hz is not None:
             chosen = self._lines_of(resonance_hz)
             self._demodulator = Demodulator(plan.n_samples, self._n_fft, chosen, plan.sample_rate_hz)
+        self.amplitude_scale = math.sqrt(2.0) / float(window.sum())
+        self.keeps_lines = False
+        self.lines: list[tuple[Float32Array, Float32Array | None]] = []
         self._line_names = self._bearing_lines()
-        self._frequencies_hz = self._line_hz * np.arange(1, self._n_fft // 2 + 1, dtype=np.float64)
+        self._frequencies_hz = self.line_hz * np.arange(1, self._n_fft // 2 + 1, dtype=np.float64)
         self._shaft_hz = plan.shaft_hz
         self._place_lines()
         self.schema = self._make_schema()
@@ -104,6 +117,7 @@ class FeatureExtractor:
         if wanted_hz and self._shaft_hz and abs(wanted_hz / self._shaft_hz - 1) > _SPEED_STEP:
             self._shaft_hz = wanted_hz
             self._place_lines()
+        self.lines = []
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             if x.nbytes <= _CACHED_BYTES:
                 together: Float32Array = np.array(self._columns(x), dtype=np.float32).T.ravel()
@@ -112,6 +126,10 @@ class FeatureExtractor:
                 np.array(self._columns(x[i : i + 1]), dtype=np.float32).ravel() for i in range(len(x))
             ]
             return np.concatenate(rows)
+
+    @property
+    def envelope_line_hz(self) -> float | None:
+        return None if self._demodulator is None else self._demodulator.line_hz
 
     def _columns(self, x: Float32Array) -> Columns:
         # The bare reductions: on a short window, half the time of a method goes into its wrapper.
@@ -124,6 +142,7 @@ class FeatureExtractor:
         power *= power
         if self._has_velocity:
             columns.append(np.sqrt(power[:, self._velocity] @ self._velocity_weight))
+        envelope: Float32Array | None = None
         bands = np.empty((len(x), 0), dtype=np.float32)
         if len(self._band_edges):
             sums = np.add.reduceat(power, self._band_edges, axis=-1)[:, ::2]
@@ -138,6 +157,8 @@ class FeatureExtractor:
                     *(part.T for part in self._lines.measure(envelope)), strict=True
                 ):
                     columns.extend((amplitude, level_db))
+        if self.keeps_lines:
+            self.lines.append((power, envelope))
         if self.plan.extras:
             columns.extend(self._extras(extra, power))
         columns.extend(bands.T[self._n_default_bands :])
@@ -178,7 +199,7 @@ class FeatureExtractor:
             shape = shape_columns(lines, self._frequencies_hz[: lines.shape[-1]])
             values.update(zip(SPECTRAL_EXTRAS, shape.T, strict=True))
         if "displacement_rms" in self.plan.extras:
-            omega = 2 * np.pi * self._line_hz * np.arange(self._velocity.start, self._velocity.stop)
+            omega = 2 * np.pi * self.line_hz * np.arange(self._velocity.start, self._velocity.stop)
             weight = self._velocity_weight * 1e6 / np.square(omega)  # mm/s to um
             values["displacement_rms"] = np.sqrt(power[:, self._velocity] @ weight)
         return [values[name] for name in self.plan.extras]
@@ -188,7 +209,7 @@ class FeatureExtractor:
 
     def _velocity_weights(self, chosen: slice) -> Float32Array:
         """Factor from the squared magnitude of a line to its mean-square velocity."""
-        frequencies_hz = self._line_hz * np.arange(chosen.start, chosen.stop)
+        frequencies_hz = self.line_hz * np.arange(chosen.start, chosen.stop)
         if self.plan.unit == "mm_s":
             return np.full(len(frequencies_hz), self._power_scale, dtype=np.float32)
         return (self._power_scale * np.square(G_MM_S2 / (2 * np.pi * frequencies_hz))).astype(np.float32)
@@ -220,8 +241,8 @@ class FeatureExtractor:
         for order in self.plan.orders:
             # The main lobe of the Hann window is two lines wide on each side.
             half_hz = SLIP * order * shaft_hz + 2 * self.plan.sample_rate_hz / self.plan.n_samples
-            first = max(math.floor((order * shaft_hz - half_hz) / self._line_hz), 1)
-            last = min(math.ceil((order * shaft_hz + half_hz) / self._line_hz), self._n_fft // 2)
+            first = max(math.floor((order * shaft_hz - half_hz) / self.line_hz), 1)
+            last = min(math.ceil((order * shaft_hz + half_hz) / self.line_hz), self._n_fft // 2)
             chosen = slice(first, max(last, first) + 1)
             self._orders.append((chosen, self._velocity_weights(chosen)))
 

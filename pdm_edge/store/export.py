@@ -18,11 +18,12 @@ import numpy as np
 
 from pdm_edge.errors import ConfigError, StoreError
 from pdm_edge.records import LANES, Row
+from pdm_edge.store import spectra
 from pdm_edge.store.packing import unpack
 from pdm_edge.store.reading import select, to_row
 from pdm_edge.store.status import open_read_only
 
-What: TypeAlias = Literal["features", "readings", "scores", "alarms", "gaps", "trend"]
+What: TypeAlias = Literal["features", "readings", "scores", "alarms", "gaps", "spectra", "trend"]
 _KINDS: Final[dict[str, str]] = {
     "features": "features",
     "readings": "reading",
@@ -110,6 +111,15 @@ def export_parquet(database: Path, out: Path, *, what: What = "features", subjec
         return n
     except sqlite3.Error as error:
         raise StoreError(f"cannot be read: {error}", where=str(database)) from error
+    finally:
+        connection.close()
+
+
+def export_spectra_npz(database: Path, out: Path, *, subject: str = "", alarm: str = "") -> int:
+    """Write spectra as arrays with all that describes them; see `spectra.write_npz`."""
+    connection = _opened(database)
+    try:
+        return spectra.write_npz(connection, database, out, subject=subject, alarm=alarm)
     finally:
         connection.close()
 
@@ -210,6 +220,10 @@ def _table(
         return _trend(connection, subject)
     if what == "features":
         return _features(connection, subject)
+    if what == "spectra":
+        about = [Column("utc"), Column("seq"), Column("subject"), Column("quality")]
+        of_bins = ([*_about(row), *values] for row, values in spectra.table_rows(connection, subject))
+        return [*about, *(Column(*column) for column in spectra.COLUMNS)], of_bins
     names = {
         "readings": ("quantity", "value", "unit"),
         "scores": ("value", "model"),
@@ -304,9 +318,9 @@ def _chunks(rows: Iterator[Sequence[Any]], size: int) -> Iterator[list[Sequence[
 
 _TEXT: Final = frozenset(
     {"utc", "subject", "machine", "quality", "state", "quantity", "unit", "model", "previous", "headline"}
-    | {"advice", "zone", "what", "why"}
+    | {"advice", "zone", "what", "why", "alarm", "axis"}
 )
-_COUNTS: Final = frozenset({"seq", "lost", "first", "last", "windows"})
+_COUNTS: Final = frozenset({"seq", "lost", "first", "last", "windows", "averages"})
 
 
 def _field(pa: Any, column: Column) -> Any:

@@ -11,6 +11,7 @@ import msgspec
 from pdm_edge.records import (
     GOOD,
     Advisory,
+    AmplitudeSpectrum,
     FeatureVector,
     Gap,
     Health,
@@ -22,6 +23,7 @@ from pdm_edge.records import (
     Stamp,
     Waveform,
 )
+from pdm_edge.store import spectra
 from pdm_edge.store.packing import PACKING, pack
 
 _ABOUT: Final = frozenset({"machine", "sensor", "origin", "stamp", "quality"})
@@ -32,6 +34,7 @@ _LANES: Final[dict[type, tuple[Lane, str]]] = {
     FeatureVector: ("feature", "features"),
     Score: ("feature", "score"),
     Reading: ("feature", "reading"),
+    AmplitudeSpectrum: ("spectrum", "spectrum"),
     Waveform: ("waveform", "waveform"),
 }
 
@@ -76,6 +79,10 @@ def to_stored(record: Record) -> Stored:
         }
         body = struct.pack("<Q", record.first_sample) + pack(record.samples)
         return Stored(About(lane, kind, record.sensor, "", _json(facts)), record.stamp, body)
+    if isinstance(record, AmplitudeSpectrum):
+        shared, own = spectra.taken_apart(record)
+        context = _json({**shared, **_quality(record.quality)})
+        return Stored(About(lane, kind, record.sensor, "", context), record.stamp, msgspec.json.encode(own))
     content = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _ABOUT}
     known: Quality = getattr(record, "quality", GOOD)
     about = About(lane, kind, _subject(record), "", _json(_quality(known)))
@@ -97,7 +104,7 @@ def clock_row(stamp: Stamp) -> Stored:
 def _subject(record: Record) -> str:
     if isinstance(record, Gap):
         return record.origin
-    if isinstance(record, (Reading, Waveform)):
+    if isinstance(record, (Reading, Waveform, AmplitudeSpectrum)):
         return record.sensor
     return record.machine
 

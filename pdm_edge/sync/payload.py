@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from pdm_edge.errors import SyncError
-from pdm_edge.records import LANES, Batch, FeatureSchema, Receipt, Row, check_id
+from pdm_edge.records import LANES, Batch, FeatureSchema, Receipt, Row, check_id, level_amplitudes
 
 FORMAT: Final = 1
 MAX_PACKED_BYTES: Final = 8_000_000
@@ -222,6 +222,8 @@ def _rows(group: Mapping[str, Any]) -> Iterable[ReceivedRow]:
             {"first_sample": int(first), "samples_f32le": _samples(samples, packing)}
             for first, samples in zip(group["first_sample"], group["samples"], strict=True)
         ]
+    elif kind == "spectrum":
+        bodies = [_spectrum(body, group["context"]["axes"]) for body in group["bodies"]]
     else:
         bodies = group["bodies"]
     text = msgspec.json.encode(context).decode()
@@ -263,12 +265,24 @@ def _samples(samples: bytes | str, packing: str) -> str:
     return base64.b64encode(raw).decode()
 
 
-def _unshuffled(packed: bytes) -> bytes:
+def _spectrum(body: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
+    """A spectrum with its levels as amplitudes, axis by axis, in its unit."""
+    codes = np.frombuffer(_inflated(base64.b64decode(body["levels"], validate=True)), dtype=np.uint8)
+    amplitudes = level_amplitudes(body["top"], codes.reshape(len(axes), -1))
+    shown = {axis: [float(f"{v:.3g}") for v in row] for axis, row in zip(axes, amplitudes, strict=True)}
+    return {"averages": int(body["averages"]), "shaft_hz": body["shaft_hz"], "amplitude": shown}
+
+
+def _inflated(packed: bytes) -> bytes:
     inflater = zlib.decompressobj()
     plain = inflater.decompress(packed, MAX_PLAIN_BYTES)
     if not inflater.eof:
         raise ValueError("samples are cut short or too many")
-    places = np.frombuffer(plain, dtype=np.uint8).reshape(4, -1)
+    return plain
+
+
+def _unshuffled(packed: bytes) -> bytes:
+    places = np.frombuffer(_inflated(packed), dtype=np.uint8).reshape(4, -1)
     return bytes(places.T.tobytes())
 
 
