@@ -21,7 +21,8 @@ from pdm_edge import FeatureSchema, FeatureVector, Receipt, Stamp, SystemClock
 from pdm_edge.store import Buffer
 from pdm_edge.sync import drain, open_uploader
 from pdm_edge.sync.payload import encode_batch
-from pdm_edge.sync.receiver import HttpReceiver, Receiver
+from pdm_edge.sync.receive_http import HttpReceiver
+from pdm_edge.sync.receiver import Receiver
 
 NAMES = tuple(f"drive-end/x/feature_{i:02d}" for i in range(27))
 SCHEMA = FeatureSchema(NAMES, ("g",) * 27)

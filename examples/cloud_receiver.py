@@ -16,7 +16,8 @@ import threading
 from types import FrameType
 
 from pdm_edge.sync.payload import Received
-from pdm_edge.sync.receiver import HttpReceiver, Receiver
+from pdm_edge.sync.receive_http import HttpReceiver
+from pdm_edge.sync.receiver import Receiver
 
 
 def show(received: Received, new: int) -> None:

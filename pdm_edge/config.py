@@ -216,7 +216,8 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
 
     After a failure the next attempt waits, longer each time, up to ``longest_pause_s``. Bytes a day,
     bits a second and quiet hours are those of `pdm_edge.sync.budget.Budget`. Waveforms, the evidence
-    of an alarm, stay until the far end asks for them, unless ``waveforms = "send"``.
+    of an alarm, stay until the far end asks for them, unless ``waveforms = "send"``. An idle link is used
+    every ``poll_s``, so that the far end can ask for something; 0: never.
     """
 
     url: str
@@ -224,6 +225,7 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
     batch_rows: int = 200
     timeout_s: float = 10.0
     longest_pause_s: float = 60.0
+    poll_s: float = 900.0
     encoding: Literal["json", "cbor"] = "json"
     waveforms: Literal["on_request", "send"] = "on_request"
     max_kb_per_day: float | None = None
@@ -354,6 +356,10 @@ def _check(config: Config, where: str) -> None:
         raise ConfigError(
             f"longest_pause_s is {config.sync.longest_pause_s:g}; at least 1",
             where=f"{where}: sync.longest_pause_s",
+        )
+    if config.sync is not None and not (config.sync.poll_s == 0 or config.sync.poll_s >= 5):
+        raise ConfigError(
+            f"poll_s is {config.sync.poll_s:g}; 0, or at least 5", where=f"{where}: sync.poll_s"
         )
     if not 0 <= config.store.commit_s <= 60:
         raise ConfigError(f"commit_s is {config.store.commit_s:g}; 0 to 60", where=f"{where}: store.commit_s")

@@ -76,5 +76,9 @@ class SyncError(PdmError):
     """An upload failed; the rows stay in the buffer."""
 
 
+class BatchRefusedError(SyncError):
+    """The far end took the sender for good, and refuses the batch for what it holds, or for its size."""
+
+
 class SyncRefusedError(SyncError):
     """The far end answered and refused (wrong credentials, forbidden topic, bad request)."""

@@ -58,12 +58,24 @@ class Outbox(Protocol):
         """Take what the far end has off the list; return the number of rows."""
         ...
 
+    def poll(self) -> Batch:
+        """A batch without rows, for when there is nothing to send."""
+        ...
+
+    def peek(self, lane: Lane, after_seq: int, max_rows: int) -> Batch | None:
+        """Rows of a lane behind a number, which are not handed out by this."""
+        ...
+
+    def set_aside(self, lane: Lane, seq: int, why: str) -> None:
+        """Take a row that the far end always refuses out of its lane; it is kept, counted and told."""
+        ...
+
 
 class Uploader(Protocol):
     """Carries a batch to the far end and brings its receipt back.
 
-    Raises SyncError (try again later) or SyncRefusedError (a person must act); after either,
-    nothing is removed from the buffer.
+    Raises SyncError (try again later), BatchRefusedError (the far end refuses what the batch holds) or
+    SyncRefusedError (a person must act); after either, nothing is removed from the buffer.
     """
 
     def send(self, batch: Batch, timeout_s: float) -> Receipt: ...

@@ -464,7 +464,8 @@ class Row:
 class Batch:
     """Consecutive rows of one lane, oldest first; ``after_seq`` is the row sent before them.
 
-    A batch that answers a `Want` names it; it may be empty, which says that there is nothing more.
+    A batch that answers a `Want` names it; it may be empty, which says that there is nothing more. A
+    ``poll`` is empty, too: it gives the far end the occasion to ask for something.
     """
 
     gateway: str
@@ -475,14 +476,17 @@ class Batch:
     want: str = ""
     want_done: bool = False
     end_seq: int = 0
+    poll: bool = False
 
     def __post_init__(self) -> None:
-        if not self.rows and not self.want:
+        if not self.rows and not self.want and not self.poll:
             raise RecordError("a batch has no rows")
 
     @property
     def through_seq(self) -> int:
         """Of the lane (or of what was asked for), nothing before or at this number is left out."""
+        if self.poll:
+            return self.after_seq
         return max(self.end_seq, self.rows[-1].seq if self.rows else 0)
 
 
@@ -505,7 +509,8 @@ class Want:
 class Receipt:
     """The far end has this lane's rows durably, up to and including ``through_seq``.
 
-    ``want`` repeats that of the batch; ``wants`` is what the far end asks for.
+    ``want`` repeats that of the batch; ``wants`` is what the far end asks for. A receipt through 0
+    confirms nothing, and only asks.
     """
 
     gateway: str

@@ -103,6 +103,7 @@ def open_sync(config: Config, buffer: Buffer) -> SyncWorker | None:
         longest_pause_s=sync.longest_pause_s,
         budget=budget_for(config, buffer),
         logbook=buffer,
+        poll_s=sync.poll_s if sync.receipt == "end_to_end" else 0.0,  # a broker has nothing to ask for
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 # The matrices are small: a second thread of the linear algebra only gets in the way of the other tests.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-pytest_plugins = ["modbus_peers"]
+pytest_plugins = ["modbus_peers", "sync_ends"]
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data"
 

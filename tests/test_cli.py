@@ -17,7 +17,8 @@ import pytest
 from pdm_edge.acquire.simulate import VibrationSimulator
 from pdm_edge.acquire.simulated_devices import SimulatedSensor
 from pdm_edge.store import read_status
-from pdm_edge.sync.receiver import HttpReceiver, Receiver
+from pdm_edge.sync.receive_http import HttpReceiver
+from pdm_edge.sync.receiver import Receiver
 
 PDM_EDGE = str(Path(sys.executable).parent / "pdm-edge")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sync_ends import filled, free_port, received, wait_for
 from test_buffer import SCHEMA, alarm, features, opened, stamp, wave
-from test_sync import filled, free_port, received, wait_for
 
 from pdm_edge import FeatureSchema, FeatureVector, Reading
 from pdm_edge.acquire.recordings import load_recording
@@ -230,7 +230,7 @@ def test_receive_over_https_takes_only_gateways_with_a_certificate(
 
 
 def test_receive_from_an_mqtt_broker(tmp_path: Path, require_tool: Callable[[str, str], str]) -> None:
-    from test_sync import Broker
+    from sync_ends import Broker
 
     broker = Broker(require_tool("mosquitto", "mosquitto"), tmp_path)
     broker.start()
@@ -258,3 +258,56 @@ def test_receive_says_what_it_cannot_use(tmp_path: Path) -> None:
 
 
 __all__ = ["SCHEMA", "Receiver", "wait_for"]
+
+
+def test_status_counts_what_the_far_end_refuses_and_sync_tries_it_again(tmp_path: Path) -> None:
+    buffer = opened(tmp_path / "pump.db")
+    buffer.write([features(n) for n in range(3)])
+    batch = buffer.next_batch(1)
+    assert batch is not None
+    buffer.set_aside("feature", batch.rows[0].seq, "refused 5 times: answered 422 no: out of range")
+    buffer.close()
+    told = run("status", tmp_path / "pump.db").stdout
+    assert "refused by the far end: 1 rows set aside" in " ".join(told.split())
+    assert "out of range" in told
+    assert json.loads(run("status", tmp_path / "pump.db", "--json").stdout)["refused"] == 1
+    port = free_port()
+    config = tmp_path / "machine.toml"
+    config.write_text(
+        '[gateway]\nid = "gw"\n[[machine]]\nid = "pump"\n[[machine.sensor]]\nid = "de"\n'
+        'source = "serial:///dev/null?baud=9600"\n[store]\npath = "pump.db"\n'
+        f'[sync]\nurl = "http://127.0.0.1:{port}/"\n'
+    )
+    cloud = tmp_path / "cloud.db"
+    receiving = Receiving(cloud, "--from", f"http://127.0.0.1:{port}")
+    try:
+        done = run("sync", config, "--again")
+        assert done.returncode == 0, done.stderr
+        assert "1 refused rows are tried again" in done.stderr
+        assert done.stdout == "4 rows delivered, 0 left\n"
+        newest = max(seq for _, seq in received(cloud))
+        asked = run("receive", cloud, "--ask-rows", "gw", "feature", "0", str(newest))
+        assert asked.returncode == 0, asked.stderr
+        assert json.loads(run("receive", cloud, "--status", "--json").stdout)["missing"] == 1
+        assert run("receive", cloud, "--ask-rows", "nobody", "feature", "0", "9").returncode == 2
+        again = run("sync", config)
+        assert again.returncode == 0, again.stderr
+        assert json.loads(run("receive", cloud, "--status", "--json").stdout)["missing"] == 0
+    finally:
+        receiving.end()
+
+
+def test_export_of_spectra_names_what_it_writes(tmp_path: Path) -> None:
+    from test_spectra import made
+
+    buffer = opened(tmp_path / "pump.db")
+    buffer.write(made())
+    buffer.close()
+    for name, kind in (("s.csv", "rows"), ("s.parquet", "rows"), ("s.npz", "spectra")):
+        done = run("export", tmp_path / "pump.db", tmp_path / name, "--what", "spectra")
+        assert done.returncode == 0, done.stderr
+        assert kind in done.stdout
+    assert "spectrum" in run("status", tmp_path / "pump.db").stdout
+    nothing = run("export", tmp_path / "pump.db", tmp_path / "n.npz", "--what", "spectra", "--subject", "no")
+    assert nothing.returncode == 2
+    assert "no such spectrum" in nothing.stderr

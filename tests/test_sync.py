@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
-import sqlite3
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,56 +13,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from test_buffer import SCHEMA, alarm, features, opened, stamp, wave
+from sync_ends import (
+    Broker,
+    filled,
+    free_port,
+    received,
+    wait_for,
+)
+from test_buffer import SCHEMA, features, opened, stamp, wave
 
 from pdm_edge.errors import ConfigError, SyncError, SyncRefusedError
-from pdm_edge.records import Batch, FeatureVector, Gap, Receipt
-from pdm_edge.store import Buffer
+from pdm_edge.records import Batch, FeatureVector, Receipt
 from pdm_edge.sync import SyncWorker, drain, open_uploader
 from pdm_edge.sync.payload import MAX_PLAIN_BYTES, decode_batch, encode_batch
-from pdm_edge.sync.receiver import HttpReceiver, Receiver
+from pdm_edge.sync.receive_http import HttpReceiver
+from pdm_edge.sync.receiver import Receiver
 from pdm_edge.sync.secrets import Secret
-
-
-def filled(path: Path, n: int = 500) -> tuple[Buffer, set[tuple[str, int]]]:
-    """A buffer, and the identities of all its rows."""
-    buffer = opened(path)
-    buffer.write([features(i) for i in range(n)] + [alarm(n), Gap("de", "samples", 3, "why", stamp(n))])
-    connection = sqlite3.connect(path)
-    sql = "SELECT boot_id, seq FROM outbox JOIN headers ON headers.id = header"
-    identities = set(connection.execute(sql).fetchall())
-    connection.close()
-    return buffer, identities
-
-
-def received(path: Path) -> set[tuple[str, int]]:
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT boot_id, seq FROM received").fetchall()
-    connection.close()
-    assert len(rows) == len(set(rows))
-    return set(rows)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    made = Receiver(tmp_path / "cloud.db")
-    yield made
-    made.close()
-
-
-# The format
 
 
 def test_a_batch_comes_back_as_it_was_sent(tmp_path: Path) -> None:
@@ -145,9 +108,6 @@ def test_what_is_no_batch_is_refused_within_bounds(packed: bytes, says: str, rec
     with pytest.raises(SyncError, match=says):
         receiver.accept(packed)
     assert receiver.count() == 0
-
-
-# HTTP
 
 
 def test_everything_arrives_once_over_http(tmp_path: Path, receiver: Receiver) -> None:
@@ -280,53 +240,6 @@ def test_the_receiver_refuses_garbage_and_survives_half_a_batch(tmp_path: Path, 
     assert receiver.count() == 0
 
 
-# MQTT, against a real mosquitto
-
-
-class Broker:
-    """mosquitto on a free port, that can be killed and started again."""
-
-    def __init__(self, binary: str, folder: Path, extra: str = "allow_anonymous true\n") -> None:
-        self.port = free_port()
-        self._binary = binary
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nuser root\n{extra}")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [self._binary, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_for(self._listens)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
-@pytest.fixture
-def mosquitto(require_tool: Callable[[str, str], str]) -> str:
-    pytest.importorskip("paho.mqtt.client", reason="NEEDS paho-mqtt: pip install 'pdm-edge[mqtt]'")
-    return require_tool("mosquitto", "mosquitto")
-
-
-@pytest.fixture
-def broker(mosquitto: str, tmp_path: Path) -> Iterator[Broker]:
-    made = Broker(mosquitto, tmp_path)
-    made.start()
-    yield made
-    made.kill()
-
-
 def test_without_a_receiver_behind_the_broker_nothing_leaves(tmp_path: Path, broker: Broker) -> None:
     buffer, identities = filled(tmp_path / "b.db", n=10)
     uploader = open_uploader(f"mqtt://127.0.0.1:{broker.port}", gateway="gw")
@@ -386,9 +299,6 @@ def test_a_broker_that_is_not_there_is_told(tmp_path: Path, mosquitto: str) -> N
     assert buffer.status().rows == len(identities)
     uploader.close()
     buffer.close()
-
-
-# Configuration and secrets
 
 
 @pytest.mark.parametrize(

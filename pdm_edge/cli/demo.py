@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pdm_edge.monitor import Monitor, MonitorStatus
     from pdm_edge.records import Advisory
     from pdm_edge.store import BufferStatus
-    from pdm_edge.sync.receiver import HttpReceiver, Receiver
+    from pdm_edge.sync.receive_http import HttpReceiver
+from pdm_edge.sync.receiver import Receiver
 
 SPEED_RPM: Final = 1480.0
 SAMPLE_RATE_HZ: Final = 12_800.0
@@ -174,7 +175,7 @@ class _Plant:
 
 
 def _serve(receiver: Receiver, port: int) -> HttpReceiver:
-    from pdm_edge.sync.receiver import HttpReceiver
+    from pdm_edge.sync.receive_http import HttpReceiver
 
     return HttpReceiver(receiver, port=port)
 

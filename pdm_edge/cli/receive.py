@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -17,12 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 from pdm_edge.cli.show import json_line, utc_text
-from pdm_edge.errors import ConfigError
+from pdm_edge.errors import ConfigError, PdmError
+from pdm_edge.records import LANES, Lane
 
 if TYPE_CHECKING:
     from pdm_edge.sync.receiver import GatewayStatus, Receiver
 
+logger = logging.getLogger(__name__)
+
 _SHOW_EVERY_S = 10.0
+_NUMBERS = ("rows", "behind", "missing", "refused")
 
 
 @click.command()
@@ -47,6 +52,13 @@ _SHOW_EVERY_S = 10.0
 @click.option(
     "--ask-waveforms", nargs=2, metavar="GATEWAY ALARM", help="Ask for the evidence of an alarm, and end."
 )
+@click.option(
+    "--ask-rows",
+    nargs=4,
+    type=(str, click.Choice(LANES), click.IntRange(0), click.IntRange(1)),
+    metavar="GATEWAY LANE AFTER THROUGH",
+    help="Ask for rows again, by their numbers, and end.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the fleet as JSON lines.")
 def receive(
     target: str,
@@ -60,6 +72,7 @@ def receive(
     key_file: str | None,
     only_status: bool,
     ask_waveforms: tuple[str, str] | None,
+    ask_rows: tuple[str, Lane, int, int] | None,
     as_json: bool,
 ) -> None:
     """Store what gateways send in TARGET (an SQLite file or a postgresql:// URL), each row once.
@@ -76,17 +89,24 @@ def receive(
         stack.callback(receiver.close)
         if ask_waveforms is not None:
             receiver.ask_for_waveforms(*ask_waveforms)
-            click.echo(f"asked {ask_waveforms[0]} with its next receipts")
+            click.echo(f"{ask_waveforms[0]} is asked with its next receipts")
+            return
+        if ask_rows is not None:
+            receiver.ask_for_rows(*ask_rows)
+            click.echo(f"{ask_rows[0]} is asked with its next receipts")
             return
         if only_status:
             _show(receiver.fleet(), as_json=as_json)
             return
         secrets = {"token": token, "username": username, "password": password}
         files = (ca_file, cert_file, key_file)
+        ask: list[Callable[[], object]] = []
         for source in sources or ("http://127.0.0.1:8080",):
-            stack.callback(_serve(receiver, source, secrets, files, replicas))
+            end, ask_there = _serve(receiver, source, secrets, files, replicas)
+            stack.callback(end)
+            ask.append(ask_there)
             click.echo(f"receiving from {source} into {urlsplit(target).path or target}", err=True)
-        _wait(receiver, as_json=as_json)
+        _wait(receiver, ask, as_json=as_json)
 
 
 def _serve(
@@ -95,8 +115,8 @@ def _serve(
     secrets: dict[str, str | None],
     files: tuple[str | None, str | None, str | None],
     replicas: int,
-) -> Callable[[], object]:
-    """Start to receive from a source; return what ends it."""
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Start to receive from a source; return what ends it, and what asks its idle gateways."""
     from pdm_edge.sync.open import SCHEMES, tls_context
     from pdm_edge.sync.secrets import secret
 
@@ -108,7 +128,7 @@ def _serve(
     user, word = secret(secrets["username"], "--username"), secret(secrets["password"], "--password")
     if parts.scheme.startswith("http"):
         from pdm_edge.sync.open import server_context
-        from pdm_edge.sync.receiver import HttpReceiver
+        from pdm_edge.sync.receive_http import HttpReceiver
 
         context = server_context(*files) if parts.scheme == "https" else None
         server = HttpReceiver(
@@ -118,10 +138,10 @@ def _serve(
             token=secret(secrets["token"], "--token"),
             context=context,
         )
-        return server.close
+        return server.close, lambda: None  # gateways come and ask
     context = tls_context(parts.scheme, *files)
     if parts.scheme.startswith("mqtt"):
-        from pdm_edge.sync.receive_mqtt import serve_mqtt
+        from pdm_edge.sync.receive_mqtt import ask_over_mqtt, serve_mqtt
 
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
         client = serve_mqtt(
@@ -132,15 +152,16 @@ def _serve(
             client.disconnect()
             client.loop_stop()
 
-        return end
+        return end, lambda: ask_over_mqtt(client, receiver)
     from pdm_edge.sync.nats import NatsReceiver
 
-    return NatsReceiver(
+    consumer = NatsReceiver(
         receiver, source, replicas=replicas, username=user, password=word, context=context
-    ).close
+    )
+    return consumer.close, consumer.ask
 
 
-def _wait(receiver: Receiver, *, as_json: bool) -> None:
+def _wait(receiver: Receiver, ask: list[Callable[[], object]], *, as_json: bool) -> None:
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
@@ -150,6 +171,11 @@ def _wait(receiver: Receiver, *, as_json: bool) -> None:
     try:
         shown = -1
         while not stop.wait(_SHOW_EVERY_S):
+            for ask_there in ask:
+                try:
+                    ask_there()
+                except PdmError as error:
+                    logger.warning("gateways could not be asked: %s", error)
             if receiver.bytes_received != shown:
                 shown = receiver.bytes_received
                 _show(receiver.fleet(), as_json=as_json)
@@ -167,8 +193,8 @@ def _show(fleet: list[GatewayStatus], *, as_json: bool) -> None:
             click.echo(json_line(asdict(gateway)))
         return
     table = Table(title=f"{len(fleet)} gateways", title_justify="left")
-    for heading in ("gateway", "rows", "heard (UTC)", "behind", "missing", "machines"):
-        table.add_column(heading, justify="right" if heading in ("rows", "behind", "missing") else "left")
+    for heading in ("gateway", "rows", "heard (UTC)", "behind", "missing", "refused", "machines"):
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left")
     for gateway in fleet:
         behind_s = max(time.time() - gateway.newest_utc_ns / 1e9, 0.0)
         table.add_row(
@@ -177,6 +203,7 @@ def _show(fleet: list[GatewayStatus], *, as_json: bool) -> None:
             utc_text(gateway.received_utc_ns),
             f"{behind_s:,.0f} s",
             str(gateway.missing),
+            str(gateway.refused),
             "\n".join(f"{m}: {state} ({gateway.alarms[m]})" for m, state in gateway.machines.items()) or "-",
         )
     Console().print(table)

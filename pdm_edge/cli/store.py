@@ -50,14 +50,20 @@ def status(database: Path, as_json: bool) -> None:
         )
     console = Console()
     console.print(table)
-    for line in (_backlog(found), _link(found), _clock(found), f"last alarm: {found.last_alarm or 'none'}"):
+    lines = [_backlog(found), _link(found), _clock(found), f"last alarm: {found.last_alarm or 'none'}"]
+    if found.refused:
+        lines.append(
+            f"refused by the far end: {found.refused} rows set aside, the latest {found.last_refused}"
+        )
+    for line in lines:
         console.print(line, highlight=False, markup=False)
 
 
 @click.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def sync(config: Path) -> None:
-    """Deliver everything that waits in the buffer of CONFIG now, then stop.
+@click.option("--again", is_flag=True, help="Try rows once more that the far end has refused, as new rows.")
+def sync(config: Path, again: bool) -> None:
+    """Deliver everything that waits in the buffer of CONFIG now, and what the far end asks for; then stop.
 
     Rows leave the buffer only on a receipt; after a failure the rest stays, exit status 2.
     """
@@ -70,7 +76,10 @@ def sync(config: Path) -> None:
     uploader = uploader_for(loaded)
     buffer = open_buffer(loaded, SystemClock())
     try:
-        rows = drain(buffer, uploader)
+        if again:
+            click.echo(f"{buffer.release_refused()} refused rows are tried again", err=True)
+        ask = loaded.sync is not None and loaded.sync.receipt == "end_to_end"
+        rows = drain(buffer, uploader, ask=ask)
         left = buffer.status().rows
     finally:
         uploader.close()

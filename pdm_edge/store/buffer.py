@@ -23,10 +23,10 @@ from typing import Final, TypeVar
 
 from pdm_edge.errors import StoreError, StoreFullError, SyncError
 from pdm_edge.ports import Clock
-from pdm_edge.records import LANES, Batch, FeatureVector, Gap, Lane, Receipt, Record
-from pdm_edge.store import reading
+from pdm_edge.records import LANES, Batch, FeatureVector, Gap, Lane, Receipt, Record, Want
+from pdm_edge.store import reading, refused
 from pdm_edge.store.evict import Eviction, Lost
-from pdm_edge.store.file import BufferFile, DamagedError
+from pdm_edge.store.file import SHARES, BufferFile, DamagedError
 from pdm_edge.store.leaving import remove
 from pdm_edge.store.opening import is_damage
 from pdm_edge.store.rows import Stored, to_row, to_stored
@@ -156,6 +156,9 @@ class Buffer:
         if receipt.gateway != self.gateway:
             raise SyncError(f"receipt of gateway {receipt.gateway!r}, this is {self.gateway!r}")
         with self._lock:
+            if receipt.through_seq == 0:
+                self._mended(lambda: self._relieved(lambda: self._note_wants(receipt.wants)))
+                return 0
             batch, since_s = self._handed_out.get((receipt.lane, receipt.want), (None, 0.0))
             handed_out = batch.through_seq if batch is not None else 0
             if batch is None or receipt.through_seq > handed_out:
@@ -165,6 +168,31 @@ class Buffer:
             settled = self._mended(lambda: self._relieved(lambda: self._settle(receipt, batch, since_s)))
             self._file.shrink(emptied=batch.lane == "waveform" or not batch.rows)
             return settled
+
+    def poll(self) -> Batch:
+        """A batch without rows: it says how far the alarms were delivered, and lets the far end ask."""
+        with self._lock:
+            (sent,) = self._file.connection.execute("SELECT sent_seq FROM lanes WHERE lane = 0").fetchone()
+        return Batch(self.gateway, "alarm", sent, (), poll=True)
+
+    def peek(self, lane: Lane, after_seq: int, max_rows: int) -> Batch | None:
+        """Rows of a lane behind a number; they do not count as handed out."""
+        with self._lock:
+            return self._mended(
+                lambda: reading.next_in_lane(
+                    self._file.connection, self.gateway, lane, max_rows, after=after_seq
+                )
+            )
+
+    def set_aside(self, lane: Lane, seq: int, why: str) -> None:
+        """Take a row that the far end always refuses out of its lane, into the table ``refused``; tell it."""
+        with self._lock:
+            self._mended(lambda: self._relieved(lambda: self._set_aside(lane, seq, why)))
+
+    def release_refused(self) -> int:
+        """Put the rows that were set aside back into their lanes, under new numbers; return their number."""
+        with self._lock:
+            return self._mended(lambda: self._relieved(self._release_refused))
 
     def status(self) -> BufferStatus:
         """How much is waiting, in which lane, since when."""
@@ -354,7 +382,34 @@ class Buffer:
         gap = Gap("buffer", "rows", rows, why, self._clock.stamp(), first=first, last=last)
         return self._writer.insert(connection, [to_stored(gap)]), gap
 
+    def _set_aside(self, lane: Lane, seq: int, why: str) -> None:
+        self._writer.forget()
+        with self._file.transaction() as connection:
+            most_bytes = self._file.share_bytes * SHARES
+            gap = refused.set_aside(connection, lane, seq, why, self._clock.stamp(), most_bytes)
+            if gap is not None:
+                self._writer.insert(connection, [to_stored(gap)])
+        self._writer.keep()
+        self._kept.pop(lane, None)
+        self.counters["set aside by the far end"] += 1
+
+    def _release_refused(self) -> int:
+        self._writer.forget()
+        with self._file.transaction() as connection:
+            rows = refused.release(connection)
+            if rows:
+                self._writer.insert(connection, rows)
+        self._writer.keep()
+        return len(rows)
+
     # reading
+
+    def _note_wants(self, wants: Sequence[Want]) -> None:
+        if wants or self._link_error != "":
+            with self._file.transaction() as connection:
+                reading.add_wants(connection, wants)
+                connection.execute("UPDATE link SET last_error = ''")
+            self._link_error = ""
 
     def _next_batch(self, max_rows: int, lanes: Sequence[Lane]) -> Batch | None:
         connection = self._file.connection

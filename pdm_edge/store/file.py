@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _EVICT_ABOVE: Final = 0.85
 _FREE_PAGES: Final = 256
-_SHARES: Final = 50  # one eviction frees about one part in so many of the cap
+SHARES: Final = 50  # one eviction frees about one part in so many of the cap
 _DISK_LOW_BYTES: Final = 262_144
 
 
@@ -133,7 +133,7 @@ class BufferFile:
     @property
     def share_bytes(self) -> int:
         """About how much one eviction should free."""
-        return self._max_pages * PAGE_BYTES // _SHARES
+        return self._max_pages * PAGE_BYTES // SHARES
 
     def relieve(self) -> None:
         """Something did not fit. If it is the disk, not the cap, make do with the size the file has.

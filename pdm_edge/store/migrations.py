@@ -54,10 +54,11 @@ def _steps() -> Migrations:
 
     steps = Migrations(_SET)
     steps(name="0001_buffer")(_buffer)
+    steps(name="0002_refused")(_refused)
     return steps
 
 
-_NAMES: Final = frozenset({"0001_buffer"})
+_NAMES: Final = frozenset({"0001_buffer", "0002_refused"})
 
 
 def _buffer(db: Database) -> None:
@@ -107,4 +108,13 @@ def _buffer(db: Database) -> None:
         " name AS lane, kind, subject, context, CASE WHEN kind IN ('features', 'waveform') THEN NULL"
         " ELSE CAST(body AS TEXT) END AS body, length(body) AS body_bytes FROM outbox"
         " JOIN headers ON id = header JOIN lanes USING (lane) LEFT JOIN boots USING (boot_id)"
+    )
+
+
+def _refused(db: Database) -> None:
+    # Whole rows, which need no other table: see `refused`.
+    db.execute(
+        "CREATE TABLE refused (seq INTEGER PRIMARY KEY, lane INTEGER, kind TEXT, subject TEXT, boot_id TEXT,"
+        " utc_ns INTEGER, monotonic_ns INTEGER, clock_trusted INTEGER, schema_id TEXT, context TEXT,"
+        " body BLOB, why TEXT)"
     )

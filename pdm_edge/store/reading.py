@@ -27,10 +27,13 @@ def select(lane: Lane) -> str:
     )
 
 
-def next_in_lane(connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: int) -> Batch | None:
-    """The oldest rows of a lane that were not delivered."""
-    number = LANES.index(lane)
-    (after,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
+def next_in_lane(
+    connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: int, *, after: int | None = None
+) -> Batch | None:
+    """The oldest rows of a lane behind a number, by default those that were not delivered."""
+    if after is None:
+        number = LANES.index(lane)
+        (after,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
     cursor = connection.execute(f"{select(lane)} WHERE seq > ? ORDER BY seq LIMIT ?", (after, max_rows))
     rows, _ = _bounded(cursor, lane, max_rows)
     if not rows:

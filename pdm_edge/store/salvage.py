@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pdm_edge.records import LANES, Lane
+from pdm_edge.store.refused import COLUMNS as REFUSED_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection) -> tuple[int, in
         "schemas": "id, names, units",
         "boots": "boot_id, utc_minus_monotonic_ns",
         "traffic": "day, bytes",
+        "refused": REFUSED_COLUMNS,
     }
     into.execute("BEGIN IMMEDIATE")
     for table, columns in tables.items():

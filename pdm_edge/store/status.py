@@ -33,6 +33,7 @@ class BufferStatus:
 
     ``last_seq`` is how many numbers the file has given so far. ``clock_trusted`` is that of the
     newest row, None if there is none. ``rows_per_s`` is how fast rows were delivered lately.
+    ``refused`` rows were set aside, since the far end always refuses them; the latest says why.
     """
 
     gateway: str
@@ -45,6 +46,8 @@ class BufferStatus:
     link_error: str = ""
     clock_trusted: bool | None = None
     sent_bytes_by_day: Mapping[str, int] | None = None
+    refused: int = 0
+    last_refused: str = ""
 
     @property
     def rows(self) -> int:
@@ -122,6 +125,10 @@ def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
         "SELECT receipt_utc_ns, rows_per_s FROM lanes ORDER BY receipt_utc_ns DESC LIMIT 1"
     ).fetchone()
     (error,) = connection.execute("SELECT last_error FROM link").fetchone()
+    refused, last_refused = connection.execute(
+        "SELECT count(*), (SELECT kind || ' of ' || subject || ', row ' || seq || ': ' || why FROM refused"
+        " ORDER BY seq DESC LIMIT 1) FROM refused"
+    ).fetchone()
     size = sum(f.stat().st_size for f in (path, path.with_name(path.name + "-wal")) if f.exists())
     return BufferStatus(
         gateway,
@@ -134,6 +141,8 @@ def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
         link_error=error,
         clock_trusted=_clock_trusted(connection),
         sent_bytes_by_day=dict(connection.execute("SELECT day, bytes FROM traffic ORDER BY day")),
+        refused=refused,
+        last_refused=last_refused or "",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from pdm_edge.errors import ConfigError, StoreError
+from pdm_edge.errors import ConfigError, StoreError, SyncError
 
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS received (gateway TEXT NOT NULL, boot_id TEXT NOT NULL, seq BIGINT NOT NULL,"
@@ -23,6 +23,8 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS machines (gateway TEXT NOT NULL, machine TEXT NOT NULL, state TEXT NOT NULL,"
     " headline TEXT NOT NULL, alarm TEXT NOT NULL, utc_ns BIGINT NOT NULL, seq BIGINT NOT NULL,"
     " PRIMARY KEY (gateway, machine))",
+    "CREATE TABLE IF NOT EXISTS refused (gateway TEXT NOT NULL, received_utc_ns BIGINT NOT NULL,"
+    " why TEXT NOT NULL, batch_base64 TEXT NOT NULL, PRIMARY KEY (gateway, received_utc_ns))",
 )
 
 
@@ -50,7 +52,7 @@ class Archive(Protocol):
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """All or nothing, durable at the end; StoreError if that fails."""
+        """All or nothing, durable at the end; StoreError if that fails, SyncError for impossible values."""
         ...
 
     def close(self) -> None: ...
@@ -129,6 +131,9 @@ class PostgresArchive:
                 self._connection = self._psycopg.connect(self._url, connect_timeout=10)
             with self._connection.transaction():
                 yield _PostgresSession(self._connection)
+        except self._psycopg.DataError as error:
+            # Not the database's fault: it will never take this, however often it is tried.
+            raise SyncError(f"holds what PostgreSQL cannot store: {error}") from error
         except self._psycopg.Error as error:
             self.close()
             raise StoreError(f"cannot be written: {error}", where=self._where) from error

@@ -8,13 +8,15 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
-from pdm_edge.errors import SyncError, SyncRefusedError
+from pdm_edge.errors import BatchRefusedError, SyncError, SyncRefusedError
 from pdm_edge.records import Batch, Receipt
 from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch
 from pdm_edge.sync.secrets import Secret
 
 _LONGEST_ANSWER: Final = 65_536
-_RETRY_LATER: Final = frozenset({408, 413, 425, 429})
+_RETRY_LATER: Final = frozenset({408, 425, 429})
+_REFUSES_CONTENT: Final = frozenset({400, 409, 413, 415, 422})
+"""Not for who sends, or where to, but for what is in it, or how large it is (RFC 9110, 15.5)."""
 
 
 class HttpUploader:
@@ -74,13 +76,12 @@ class HttpUploader:
             self.close()
         if 200 <= answer.status < 300:
             return decode_receipt(body)
-        kind = SyncError if answer.status >= 500 or answer.status in _RETRY_LATER else SyncRefusedError
-        told = body[:200].decode("utf-8", "replace").strip()
-        raise kind(
-            f"answered {answer.status} {answer.reason}: {told}",
-            where=self._where,
-            mend="Check URL and token" if kind is SyncRefusedError else "It is tried again",
-        )
+        told = f"answered {answer.status} {answer.reason}: {body[:200].decode('utf-8', 'replace').strip()}"
+        if answer.status in _REFUSES_CONTENT:
+            raise BatchRefusedError(told, where=self._where)
+        if answer.status >= 500 or answer.status in _RETRY_LATER:
+            raise SyncError(told, where=self._where, mend="It is tried again")
+        raise SyncRefusedError(told, where=self._where, mend="Check URL and token")
 
     def close(self) -> None:
         if self._connection is not None:

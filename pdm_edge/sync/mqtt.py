@@ -10,12 +10,13 @@ import logging
 import queue
 import ssl
 import time
+import zlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pdm_edge.errors import SyncError, SyncRefusedError
+from pdm_edge.errors import BatchRefusedError, SyncError, SyncRefusedError
 from pdm_edge.records import Batch, Receipt
-from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch
+from pdm_edge.sync.payload import Encoding, decode_receipt, decode_refusal, encode_batch
 from pdm_edge.sync.secrets import Secret
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 15
 _FAILURE: Final = 0x80
 """MQTT 5 reason codes from here on are failures (MQTT 5.0, 2.4)."""
+_REFUSES_CONTENT: Final = frozenset({0x95, 0x99})
+"""Packet too large, payload format invalid."""
 
 
 class MqttUploader:
@@ -90,9 +93,22 @@ class MqttUploader:
                     return Receipt(batch.gateway, batch.lane, batch.through_seq)
             elif event == "receipt" and _is_for(value, batch):
                 return Receipt(value.gateway, value.lane, value.through_seq, value.want, value.wants)
+            elif event == "refused" and value[0] == zlib.crc32(content):
+                raise BatchRefusedError(f"the receiver refuses the batch: {value[1]}", where=self._where)
             elif event == "disconnected":
                 self._disconnect()
+                if value.value in _REFUSES_CONTENT:
+                    raise BatchRefusedError(f"the broker refuses the batch: {value}", where=self._where)
                 raise SyncError(f"the broker hung up: {value}", where=self._where)
+
+    def heard(self) -> list[Receipt]:
+        """Receipts that came unasked and carry wants; to be asked for while nothing is sent."""
+        found = []
+        while not self._events.empty():
+            event, value = self._events.get_nowait()
+            if event == "receipt" and value.wants:
+                found.append(value)
+        return found
 
     def close(self) -> None:
         self._disconnect()
@@ -134,6 +150,8 @@ class MqttUploader:
     def _refuse_failure(self, reason: Any, doing: str) -> None:
         if reason.value >= _FAILURE:
             self._disconnect()
+            if reason.value in _REFUSES_CONTENT:
+                raise BatchRefusedError(f"the broker refuses {doing}: {reason}", where=self._where)
             raise SyncRefusedError(
                 f"the broker refuses {doing}: {reason}", where=self._where, mend="Check its access list"
             )
@@ -174,7 +192,11 @@ class MqttUploader:
 
     def _take_receipt(self, content: bytes) -> None:
         try:
-            self._events.put(("receipt", decode_receipt(content)))
+            refusal = decode_refusal(content)
+            if refusal is None:
+                self._events.put(("receipt", decode_receipt(content)))
+            else:
+                self._events.put(("refused", refusal))
         except SyncError as error:
             logger.warning("%s: %s", self._where, error)
 

@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pdm_edge.errors import PdmError, StoreError, SyncError, SyncRefusedError
+from pdm_edge.errors import BatchRefusedError, PdmError, StoreError, SyncError, SyncRefusedError
 from pdm_edge.records import Batch, Receipt, Want
 from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch, encode_receipt
 from pdm_edge.sync.secrets import Secret
@@ -172,6 +172,8 @@ class NatsUploader:
                 where=where,
                 mend="Start the receiver, which makes it, or add a stream for pdm.batch.>",
             ) from error
+        except errors.MaxPayloadError as error:
+            raise BatchRefusedError(f"refused: {error}", where=where) from error
         except errors.AuthorizationError as error:
             raise SyncRefusedError(f"refused: {error}", where=where, mend="Check the credentials") from error
         except (errors.Error, JetStreamError, OSError, asyncio.TimeoutError) as error:
@@ -181,6 +183,12 @@ class NatsUploader:
         self._wants.clear()
         return Receipt(batch.gateway, batch.lane, batch.through_seq, batch.want, wants)
 
+    def heard(self) -> list[Receipt]:
+        """What was asked for since the last batch; to be asked for while nothing is sent."""
+        wants = tuple(self._wants.values())
+        self._wants.clear()
+        return [Receipt(self._gateway, "alarm", 0, wants=wants)] if wants else []
+
     def close(self) -> None:
         self._link.close()
 
@@ -189,7 +197,8 @@ class NatsUploader:
         if self._subscribed_to is not client:
             await client.subscribe(f"pdm.receipt.{self._gateway}", cb=self._take_wants)
             self._subscribed_to = client
-        boot_id = batch.rows[0].stamp.boot_id if batch.rows else ""
+        # Polls are all alike, and the stream would take the second for a repeated first.
+        boot_id = batch.rows[0].stamp.boot_id if batch.rows else str(time.time_ns())
         name = f"{batch.gateway}:{boot_id}:{batch.lane}:{batch.after_seq}:{batch.through_seq}"
         self.bytes_sent += len(content)
         await client.jetstream().publish(
@@ -299,18 +308,48 @@ class NatsReceiver:
             sender = message.subject.split(".", 3)[3]
             receipt = await asyncio.to_thread(self._receiver.accept, message.data, sender=sender)
         except SyncError as error:
-            logger.error("%s: dropped: %s", message.subject, error)
-            await message.term()
+            # The gateway has its receipt from the stream already, so here is where the batch has to stay.
+            logger.error("%s: refused: %s", message.subject, error)
+            named = (message.headers or {}).get("Nats-Msg-Id", "").split(":", 5)
+            want = named[5] if len(named) > 5 else ""
+            await self._put_aside(message, str(error), want)
         except StoreError as error:
             logger.error("%s: not stored, it comes again: %s", message.subject, error)
             await message.nak(delay=2.0)
         else:
             await self._acknowledge(message, receipt)
 
+    async def _put_aside(self, message: Msg, why: str, want: str) -> None:
+        gateway = message.subject.split(".", 3)[3]
+        try:
+            await asyncio.to_thread(self._receiver.keep_refused, gateway, message.data, why, want)
+        except StoreError as error:
+            logger.error("%s: not kept, it comes again: %s", message.subject, error)
+            await message.nak(delay=2.0)
+        else:
+            await message.term()
+
+    def ask(self) -> None:
+        """Tell gateways that are idle what is wanted of them; to be called now and then.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be read.
+        SyncError
+            If the servers do not answer.
+        """
+        for receipt in self._receiver.asking():
+            self._link.run(self._publish(receipt), 5.0)
+
+    async def _publish(self, receipt: Receipt) -> None:
+        if self._link.client is not None:
+            await self._link.client.publish(f"pdm.receipt.{receipt.gateway}", encode_receipt(receipt))
+
     async def _acknowledge(self, message: Msg, receipt: Receipt) -> None:
         try:
             await message.ack()
-            if receipt.wants and self._link.client is not None:
-                await self._link.client.publish(f"pdm.receipt.{receipt.gateway}", encode_receipt(receipt))
+            if receipt.wants:
+                await self._publish(receipt)
         except Exception as error:  # noqa: BLE001 - the message comes again, and changes nothing then
             logger.warning("%s: not acknowledged: %r", message.subject, error)

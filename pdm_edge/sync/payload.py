@@ -122,7 +122,8 @@ def decode_batch(packed: bytes) -> Received:
         RecursionError,
     ) as error:
         raise SyncError(f"is no batch: {error}") from error
-    if not received.want and (not rows or rows[-1].seq != received.through_seq):
+    is_poll = not rows and received.after_seq == received.through_seq
+    if not received.want and not is_poll and (not rows or rows[-1].seq != received.through_seq):
         raise SyncError("batch does not end where it says")
     return received
 
@@ -146,6 +147,25 @@ def decode_receipt(content: bytes) -> Receipt:
             f"the answer holds no receipt: {error}",
             mend="The far end must answer with gateway, lane and through_seq, see docs/sync-format.md",
         ) from error
+
+
+class _Refusal(msgspec.Struct):
+    refused: str
+    crc32: int
+
+
+def encode_refusal(content: bytes, why: str) -> bytes:
+    """Tell a gateway that a batch, as it was received, is refused for what it holds."""
+    return msgspec.json.encode(_Refusal(why[:300], zlib.crc32(content)))
+
+
+def decode_refusal(content: bytes) -> tuple[int, str] | None:
+    """CRC-32 of the refused batch and the reason; None if this is no refusal."""
+    try:
+        found = msgspec.json.decode(content, type=_Refusal)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return found.crc32, found.refused
 
 
 def _unpacked(packed: bytes) -> Any:

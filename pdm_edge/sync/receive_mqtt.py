@@ -8,7 +8,7 @@ from typing import Any
 
 from pdm_edge.errors import StoreError, SyncError
 from pdm_edge.records import LANES
-from pdm_edge.sync.payload import encode_receipt
+from pdm_edge.sync.payload import encode_receipt, encode_refusal
 from pdm_edge.sync.receiver import Receiver
 from pdm_edge.sync.secrets import Secret
 
@@ -35,7 +35,12 @@ def serve_mqtt(
         try:
             # The broker's access list ties the topic to who writes it; the batch must say the same.
             receipt = receiver.accept(bytes(message.payload), sender=message.topic.split("/")[1])
-        except (SyncError, StoreError) as error:
+        except SyncError as error:
+            logger.error("%s: refused: %s", message.topic, error)
+            refusal = encode_refusal(bytes(message.payload), str(error))
+            client.publish(f"pdm/{message.topic.split('/')[1]}/receipt", refusal, qos=1)
+            return
+        except StoreError as error:
             # Without a receipt the gateway keeps the batch and sends it again.
             logger.error("%s: not stored: %s", message.topic, error)
             return
@@ -58,3 +63,15 @@ def serve_mqtt(
     client.connect(host, port)
     client.loop_start()
     return client
+
+
+def ask_over_mqtt(client: Any, receiver: Receiver) -> None:
+    """Tell gateways that are idle what is wanted of them; to be called now and then.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be read.
+    """
+    for receipt in receiver.asking():
+        client.publish(f"pdm/{receipt.gateway}/receipt", encode_receipt(receipt), qos=1)

@@ -6,27 +6,21 @@ receipt is given only after the rows are committed.
 
 from __future__ import annotations
 
-import contextlib
-import hmac
+import base64
 import logging
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, cast
 
 import msgspec
 
-from pdm_edge.errors import StoreError, SyncError
+from pdm_edge.errors import SyncError
 from pdm_edge.records import Lane, Receipt, Want
 from pdm_edge.sync.archive import Session, open_archive
-from pdm_edge.sync.payload import MAX_PACKED_BYTES, Received, ReceivedRow, decode_batch, encode_receipt
-from pdm_edge.sync.secrets import Secret
+from pdm_edge.sync.payload import Received, ReceivedRow, decode_batch
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +29,7 @@ _INSERT: Final = (
     f" context, body) VALUES ({', '.join('?' * 11)}) ON CONFLICT DO NOTHING"
 )
 _WANTS_AT_ONCE: Final = 20
+_REFUSED_KEPT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,8 @@ class GatewayStatus:
     """What is known of a gateway at the far end. Times are nanoseconds since 1970.
 
     ``machines`` tells the state of each, ``alarms`` the id of its latest change of state, by which its
-    waveforms can be asked for. ``missing`` counts ranges of rows that were asked for and did not come.
+    waveforms can be asked for. ``missing`` counts ranges of rows that were asked for and did not come,
+    ``refused`` batches that are none and are kept as they came (over NATS; elsewhere the gateway keeps them).
     """
 
     gateway: str
@@ -52,6 +48,7 @@ class GatewayStatus:
     missing: int
     machines: dict[str, str]
     alarms: dict[str, str]
+    refused: int = 0
 
 
 class Receiver:
@@ -108,8 +105,51 @@ class Receiver:
 
         `alarm` is the id of its advisory: ``machine@boot_id:monotonic_ns``.
         """
+        self._ask_again(gateway, Want(alarm, "waveform", alarm=alarm))
+
+    def ask_for_rows(self, gateway: str, lane: Lane, after_seq: int, through_seq: int) -> None:
+        """Ask a gateway, with the next receipts, for rows of a lane after a number, through another.
+
+        It has the latest thousand or so delivered rows of the lanes alarm, event and feature.
+        """
+        want_id = f"{lane}:{after_seq}:{through_seq}"
+        self._ask_again(gateway, Want(want_id, lane, after_seq, through_seq))
+
+    def asking(self) -> list[Receipt]:
+        """What is wanted of each gateway, as receipts that confirm nothing."""
         with self._lock, self._archive.transaction() as session:
-            _ask(session, gateway, Want(alarm, "waveform", alarm=alarm))
+            found = session.execute("SELECT DISTINCT gateway FROM wants WHERE answered = 0").fetchall()
+            wants = {gateway: _open_wants(session, gateway) for (gateway,) in found}
+        return [Receipt(gateway, "alarm", 0, wants=asked) for gateway, asked in wants.items()]
+
+    def keep_refused(self, gateway: str, packed: bytes, why: str, want: str = "") -> None:
+        """Keep a batch that is none, where its sender will not send it again; the newest thousand stay.
+
+        If it was to answer a want, nothing better will come: it is not asked for any more.
+        """
+        text = base64.b64encode(packed).decode()
+        with self._lock, self._archive.transaction() as session:
+            session.execute(
+                "INSERT INTO refused (gateway, received_utc_ns, why, batch_base64) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (gateway, time.time_ns(), why[:1000], text),
+            )
+            session.execute(
+                "DELETE FROM refused WHERE gateway = ? AND received_utc_ns <= (SELECT received_utc_ns"
+                " FROM refused WHERE gateway = ? ORDER BY received_utc_ns DESC LIMIT 1 OFFSET ?)",
+                (gateway, gateway, _REFUSED_KEPT),
+            )
+            session.execute("UPDATE wants SET answered = 1 WHERE gateway = ? AND id = ?", (gateway, want))
+
+    def _ask_again(self, gateway: str, want: Want) -> None:
+        with self._lock, self._archive.transaction() as session:
+            known = session.execute("SELECT 1 FROM progress WHERE gateway = ? LIMIT 1", (gateway,)).fetchone()
+            if known is None:
+                raise SyncError(
+                    f"gateway {gateway!r} was never heard of", mend="See --status for those known"
+                )
+            _ask(session, gateway, want)
+            session.execute("UPDATE wants SET answered = 0 WHERE gateway = ? AND id = ?", (gateway, want.id))
 
     def count(self) -> int:
         """Rows stored, each once."""
@@ -129,6 +169,9 @@ class Receiver:
                     "SELECT gateway, count(*) FROM wants WHERE answered = 0 AND alarm = '' GROUP BY gateway"
                 ).fetchall()
             )
+            refused = dict(
+                session.execute("SELECT gateway, count(*) FROM refused GROUP BY gateway").fetchall()
+            )
             machines: dict[str, dict[str, str]] = {}
             alarms: dict[str, dict[str, str]] = {}
             for gateway, machine, state, headline, alarm in session.execute(
@@ -145,6 +188,7 @@ class Receiver:
                 missing.get(gateway, 0),
                 machines.get(gateway, {}),
                 alarms.get(gateway, {}),
+                refused.get(gateway, 0),
             )
             for gateway, rows, at, newest in found
         ]
@@ -257,123 +301,3 @@ def _open_wants(session: Session, gateway: str) -> tuple[Want, ...]:
         (gateway, _WANTS_AT_ONCE),
     ).fetchall()
     return tuple(Want(*row) for row in found)
-
-
-class _Server(ThreadingHTTPServer):
-    """Closes its open connections when it is closed, so that no sender talks to a ghost."""
-
-    def __init__(self, *args: Any) -> None:
-        self._open: set[Any] = set()
-        super().__init__(*args)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for request in tuple(self._open):
-            with contextlib.suppress(OSError):  # the sender was quicker
-                request.shutdown(socket.SHUT_RDWR)
-
-
-class HttpReceiver:
-    """Serves a Receiver over HTTP in a thread of its own; `port` 0 picks a free one."""
-
-    def __init__(
-        self,
-        receiver: Receiver,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        token: Secret | None = None,
-        context: ssl.SSLContext | None = None,
-    ) -> None:
-        handler = type("Handler", (_Handler,), {"receiver": receiver, "token": token})
-        self._server = _Server((host, port), handler)
-        if context is not None:
-            # The handshake happens in the thread of the connection, so that nobody can hold the others up.
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> HttpReceiver:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    receiver: Receiver
-    token: Secret | None
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
-    timeout = 30.0
-
-    def do_GET(self) -> None:
-        """The fleet, for a person with a browser or a program."""
-        if not self._is_authorised():
-            return
-        try:
-            body = msgspec.json.encode(self.receiver.fleet())
-        except StoreError as error:
-            self._answer(503, str(error).encode())
-            return
-        self._answer(200, body)
-
-    def do_POST(self) -> None:
-        if not self._is_authorised():
-            return
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_PACKED_BYTES:
-            self._answer(413, b"Content-Length is missing or too large")
-            return
-        content = self.rfile.read(int(length))
-        if len(content) < int(length):
-            return  # the sender hung up half-way; nobody waits for an answer
-        try:
-            receipt = self.receiver.accept(content)
-        except SyncError as error:
-            self._answer(400, str(error).encode())
-            return
-        except StoreError as error:
-            logger.error("batch not stored: %s", error)
-            self._answer(503, b"not stored, try again")
-            return
-        self._answer(200, encode_receipt(receipt))
-
-    def _is_authorised(self) -> bool:
-        """Compares a bearer token where one is asked for; else answers, and hangs up."""
-        if self.token is None:
-            return True
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ").encode()
-        if hmac.compare_digest(given, self.token.reveal().encode()):
-            return True
-        self.close_connection = True  # the body stays unread
-        self._answer(401, b"wrong or missing bearer token")
-        return False
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status == 200 else "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        logger.debug(format, *args)
