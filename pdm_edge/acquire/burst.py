@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from pdm_edge.acquire.modbus_line import Line, NoAnswerError, RefusedError
+from pdm_edge.acquire.modbus_line import Line, NoAnswerError, QuarantineError, RefusedError
 from pdm_edge.acquire.modbus_url import LineSettings
 from pdm_edge.acquire.registers import Block
 from pdm_edge.errors import ConfigError
@@ -155,6 +155,9 @@ class BurstTask:
             out = self._step(line)
         except BurstError as error:
             return self._give_up(str(error))
+        except QuarantineError as error:
+            self.due_s = time.monotonic() + error.wait_s
+            return []
         except (NoAnswerError, RefusedError) as error:
             self.counters["burst no answer"] += 1
             self._tries += 1

@@ -4,8 +4,9 @@ Devices are polled in the order in which they are due; where the line is short o
 more than its share of it, however slow its answers are. A device that does not answer is left alone
 for a pause that doubles from 1 s to 30 s, and all silent devices together take at most 4 % of
 the line's time as long as others answer. A register that a device refuses makes its own value
-bad and no other. What is not read is said to be stale at every poll, so nothing that follows can
-mistake silence for health.
+bad and no other; its neighbours are read in smaller blocks, and the whole block is tried again after
+1 min to 1 h. What is not read is said to be stale at every poll, so nothing that follows can mistake
+silence for health.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pdm_edge.acquire.burst import BurstTask
-from pdm_edge.acquire.modbus_line import Line, ModbusLine, NoAnswerError, RefusedError
+from pdm_edge.acquire.modbus_line import Line, ModbusLine, NoAnswerError, QuarantineError, RefusedError
 from pdm_edge.acquire.modbus_url import line_settings
 from pdm_edge.acquire.registers import MAX_BLOCK, Block, Register, blocks
 from pdm_edge.errors import ConfigError
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 SILENT_SHARE: Final = 0.04
+FIRST_REJOIN_S: Final = 60.0
+LONGEST_REJOIN_S: Final = 3600.0
 _SILENT_CREDIT_S: Final = 0.5
 _ILLEGAL: Final = {1, 2, 3}
 """Exception codes that concern the request and not the device: function, address, value."""
@@ -67,8 +70,12 @@ class DeviceStatus:
 class _Device:
     id: int
     options: DeviceOptions
+    blocks: tuple[Block, ...]
     plan: list[Block]
     due_s: float
+    spent_s: float = 0.0
+    rejoin_at_s: float = 0.0
+    rejoin_after_s: float = 0.0
     pause_s: float = 0.0
     ask_again_s: float = 0.0
     last_good_s: float | None = None
@@ -138,8 +145,8 @@ class ModbusSource:
         for device in dict.fromkeys(register.device for register in registers):
             own = [r for r in registers if r.device == device]
             how = (options or {}).get(device, default)
-            plan = list(blocks(own, max_words=how.max_words, merge_gap=how.merge_gap))
-            self._devices.append(_Device(device, how, plan, due_s=now_s))
+            whole = blocks(own, max_words=how.max_words, merge_gap=how.merge_gap)
+            self._devices.append(_Device(device, how, whole, list(whole), due_s=now_s))
 
     @property
     def ended(self) -> bool:
@@ -190,10 +197,17 @@ class ModbusSource:
         self._line.close()
 
     def _share(self, device: _Device, spent_s: float) -> None:
-        """Where others wait, a slow device gets no more of the line than its share."""
+        """Where others wait, a slow device gets no more of the line than its share.
+
+        What counts is the shorter of its last two polls: a device that is slow is slow each time,
+        while a stall of the gateway itself hits any device, and would cost it as many times over as
+        there are devices. Silent devices do not wait for the line; they have their own budget.
+        """
         now_s = time.monotonic()
-        if any(d.due_s < now_s for d in self._devices if d is not device):
-            device.due_s = max(device.due_s, now_s + spent_s * (len(self._devices) - 1))
+        typical_s, device.spent_s = min(spent_s, device.spent_s), spent_s
+        others = [d for d in self._devices if d is not device and not d.pause_s]
+        if not device.pause_s and any(d.due_s < now_s for d in others):
+            device.due_s = max(device.due_s, now_s + typical_s * len(others))
 
     def _may_try(self, device: _Device, now_s: float) -> bool:
         """Whether a silent device may be asked: its pause is over, and the line has time for it."""
@@ -206,7 +220,9 @@ class ModbusSource:
 
     def _poll(self, device: _Device) -> list[Measurement]:
         readings: list[Measurement] = []
-        todo, done = deque(device.plan), []
+        if device.rejoin_at_s and time.monotonic() >= device.rejoin_at_s:
+            device.plan, device.rejoin_at_s = list(device.blocks), 0.0
+        todo, done, is_complete = deque(device.plan), [], True
         while todo:
             block = todo.popleft()
             started_s = time.monotonic()
@@ -217,12 +233,18 @@ class ModbusSource:
                 if len(block.registers) > 1 and error.code in _ILLEGAL:
                     # One of the addresses is wrong, or the device reads no such blocks: find out.
                     todo.extendleft(reversed(block.halves()))
+                    _rejoin_later(device)
                     continue
                 readings.extend(self._refused(device, block, error))
+            except QuarantineError:
+                self._counters["quarantined"] += 1
+                readings.extend(self._silent([block]))
+                is_complete = False
             except NoAnswerError as error:
                 self._no_answer(device, error, time.monotonic() - started_s)
                 readings.extend(self._silent([block, *todo]))
                 done.extend([block, *todo])
+                is_complete = False
                 break
             else:
                 self._answered(device)
@@ -230,6 +252,8 @@ class ModbusSource:
                 readings.extend(self._decode(block, words))
             done.append(block)
         device.plan = done
+        if is_complete and not device.rejoin_at_s:
+            device.rejoin_after_s = 0.0
         return readings
 
     def _decode(self, block: Block, words: Sequence[int]) -> list[Measurement]:
@@ -272,3 +296,10 @@ class ModbusSource:
     def _bad(self, registers: Sequence[Register], quality: Quality) -> list[Measurement]:
         stamp = self._clock.stamp()
         return [Reading(r.sensor, r.quantity, math.nan, r.unit, stamp, quality) for r in registers]
+
+
+def _rejoin_later(device: _Device) -> None:
+    """A refusal may have been a passing one, so what is split is tried as a whole again some time."""
+    if not device.rejoin_at_s:
+        device.rejoin_after_s = min(max(device.rejoin_after_s * 2, FIRST_REJOIN_S), LONGEST_REJOIN_S)
+        device.rejoin_at_s = time.monotonic() + device.rejoin_after_s

@@ -2,10 +2,9 @@
 
 The deadline is absolute and holds whatever the line brings, so a device that babbles costs no more
 than one that is silent. Nothing that came before a request is read as its reply. On a serial line
-replies carry no number, so for 3 s after a device was silent, and at least once, a reply of it is
-only believed if nothing follows it for one time-out: where a late one was taken for the reply, the
-true one follows, and both are dropped. And a reply that is the same as one to another request a
-moment before may be its repetition: it is asked for again until that is settled.
+replies carry no number, so after a miss the requests that its late reply would fit have to wait
+(`modbus_quarantine` says why that is enough). And a reply that is the same as one to another
+request a moment before may be its repetition: it is asked for again until that is settled.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Final, Protocol
 
 from pdm_edge.acquire import modbus_frames as frames
 from pdm_edge.acquire.modbus_ports import Port, open_port
+from pdm_edge.acquire.modbus_quarantine import COPY_WITHIN_S, Quarantine
 from pdm_edge.acquire.modbus_url import LineSettings
 from pdm_edge.acquire.registers import Block
 from pdm_edge.errors import ConfigError
@@ -26,9 +26,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_KEPT: Final = 4096
 _SILENT_UNTIL_RECONNECT: Final = 3
-_LATE_S: Final = 3.0
 _ASK_AGAIN: Final = 3
-_REPEATED_WITHIN_S: Final = 0.06
 _GATEWAY_CODES: Final = {10, 11}
 """Exceptions of a gateway that reached no device: no answer, as far as the device is concerned."""
 
@@ -43,6 +41,14 @@ class RefusedError(Exception):
 
 class NoAnswerError(Exception):
     """No valid answer within the deadline, or no connection."""
+
+
+class QuarantineError(NoAnswerError):
+    """The request was not sent: for `wait_s` more, the late reply to another could pass as its own."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        super().__init__(f"waits {wait_s:.1f} s for a late reply to another request")
 
 
 class Line(Protocol):
@@ -78,7 +84,7 @@ class ModbusLine:
         self._port: Port | None = None
         self._transaction = 0
         self._quiet_since_s = 0.0
-        self._silent_at_s: dict[int, float] = {}
+        self._quarantine = Quarantine(settings.late_s)
         self._silent_in_a_row = 0
         self._echoes = False
         self._stream = bytearray()
@@ -93,6 +99,8 @@ class ModbusLine:
             If the device answers with an exception.
         NoAnswerError
             If there is no connection or no valid answer in time.
+        QuarantineError
+            A NoAnswerError: the request was not sent, since it has to wait.
         """
         request = frames.read_request(block.table, block.address, block.count)
         return frames.words_of(self._transact(device, request))[: block.count]
@@ -126,6 +134,10 @@ class ModbusLine:
             self._port = None
 
     def _transact(self, device: int, request: frames.Request) -> bytes:
+        if self.settings.framing == "rtu":
+            wait_s = self._quarantine.wait_s(device, request, time.monotonic())
+            if wait_s > 0:
+                raise QuarantineError(wait_s)
         try:
             port = self._connected()
             reply = self._exchange(port, device, request)
@@ -154,7 +166,7 @@ class ModbusLine:
         if self.settings.framing == "tcp":
             reply = self._exchange_tcp(port, device, request)
         else:
-            reply = self._settled_rtu(port, device, request)
+            reply = self._believed_rtu(port, device, request)
         self._quiet_since_s = time.monotonic()
         if reply is not None:
             self._silent_in_a_row = 0
@@ -191,7 +203,6 @@ class ModbusLine:
         while True:
             part = port.receive(deadline_s)
             if not part:
-                self._silent_at_s[device] = time.monotonic()
                 self.counters["foreign_bytes"] += len(buffer)
                 return None
             buffer += part
@@ -203,26 +214,42 @@ class ModbusLine:
                 del buffer[:echo]
                 echo = 0
                 self.counters["echoes"] += 1
-            reply, end = frames.find_rtu_reply(buffer, device, request)
+            reply = frames.find_rtu_reply(buffer, device, request)
             if reply is not None:
                 self.counters["foreign_bytes"] += len(buffer) - len(reply) - 3
-                return reply if self._is_timely(port, device, len(buffer) - end) else None
+                return reply
             if len(buffer) > _MOST_KEPT:
                 self.counters["foreign_bytes"] += len(buffer) - 512
                 del buffer[:-512]
 
-    def _settled_rtu(self, port: Port, device: int, request: frames.Request) -> bytes | None:
-        """A reply that is not the repetition of a recent one to another request."""
+    def _believed_rtu(self, port: Port, device: int, request: frames.Request) -> bytes | None:
+        """The reply; whatever leaves it open whether another one is still to come is noted."""
+        sent_s = time.monotonic()
+        is_sure = False
+        try:
+            reply, is_sure = self._settled_rtu(port, device, request)
+        finally:
+            self._quarantine.ended(device, request, sent_s, time.monotonic(), is_sure=is_sure)
+        return reply
+
+    def _settled_rtu(self, port: Port, device: int, request: frames.Request) -> tuple[bytes | None, bool]:
+        """A reply that is not the repetition of a recent one, to this request or to another.
+
+        And whether nothing more of it can come: not if it is missing, or came from a gateway that
+        gave up, or was settled only by a reply that differs from the first.
+        """
+        self._drain(port, self._quarantine.copies_until_s(device, request))
         reply = self._exchange_rtu(port, device, request)
-        for _ in range(_ASK_AGAIN):
+        for attempt in range(_ASK_AGAIN):
             if reply is None or not self._may_be_repeated(device, request, reply):
-                return reply
+                is_sure = reply is not None and frames.exception_code(reply) not in _GATEWAY_CODES
+                return reply, is_sure and attempt == 0
             self.counters["asked_again"] += 1
-            self._drain(port, time.monotonic() + max(_REPEATED_WITHIN_S, self.settings.turnaround_s))
+            self._drain(port, time.monotonic() + max(COPY_WITHIN_S, self.settings.turnaround_s))
             first, reply = reply, self._exchange_rtu(port, device, request)
             if reply == first:
-                return reply
-        return None
+                return reply, True
+        return None, False
 
     def _may_be_repeated(self, device: int, request: frames.Request, reply: bytes) -> bool:
         now_s = time.monotonic()
@@ -231,19 +258,6 @@ class ModbusLine:
         before = self._recent.get((device, reply))
         self._recent[device, reply] = (request, now_s)
         return before is not None and before[0] != request and now_s - before[1] < self.settings.timeout_s
-
-    def _is_timely(self, port: Port, device: int, n_behind: int) -> bool:
-        """Whether a reply may be believed; see the module's text."""
-        silent_at_s = self._silent_at_s.get(device)
-        if silent_at_s is None:
-            return True
-        behind = n_behind + self._drain(port, time.monotonic() + self.settings.timeout_s)
-        if behind:
-            self.counters["late_replies"] += 1
-            return False
-        if time.monotonic() - silent_at_s > _LATE_S:
-            del self._silent_at_s[device]
-        return True
 
     def _drain(self, port: Port, until_s: float) -> int:
         """Drop what is there and what comes until then; return the number of bytes."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pdm_edge.acquire.burst import DEFAULT_BASE, BurstDescriptor, BurstError, parse_descriptor
-from pdm_edge.acquire.modbus_line import Line, NoAnswerError, RefusedError
+from pdm_edge.acquire.modbus_line import Line, NoAnswerError, QuarantineError, RefusedError
 from pdm_edge.acquire.profiles import Profile
 from pdm_edge.acquire.registers import FORMATS, Block, Register, Table, blocks
 
@@ -172,6 +172,8 @@ def _ask(line: Line, device: int, block: Block, pause_s: float) -> Sequence[int]
         time.sleep(pause_s)
         try:
             return line.read(device, block)
+        except QuarantineError as error:
+            time.sleep(error.wait_s)
         except NoAnswerError:
             time.sleep(0.3 * attempt)
     return line.read(device, block)

@@ -14,8 +14,8 @@ _ALL: Final = ("device", "timeout_ms", "turnaround_ms")
 _KNOWN: Final = {
     "modbus+tcp": (*_ALL, "public"),
     "modbus+tls": (*_ALL, "public", "ca", "cert", "key", "server_name"),
-    "modbus+rtu": (*_ALL, "baud", "parity", "stopbits", "rs485", "rts_before_ms", "rts_after_ms"),
-    "modbus+rtu+tcp": (*_ALL, "public"),
+    "modbus+rtu": (*_ALL, "baud", "parity", "stopbits", "rs485", "rts_before_ms", "rts_after_ms", "late_ms"),
+    "modbus+rtu+tcp": (*_ALL, "public", "late_ms"),
 }
 _PORTS: Final = {"modbus+tcp": 502, "modbus+tls": 802, "modbus+rtu+tcp": 502}
 
@@ -24,7 +24,8 @@ _PORTS: Final = {"modbus+tcp": 502, "modbus+tls": 802, "modbus+rtu+tcp": 502}
 class LineSettings:
     """How to reach a line, and its timing.
 
-    ``turnaround_s`` is the silence kept before each request. With ``rs485`` the port driver
+    ``turnaround_s`` is the silence kept before each request. Where replies carry no number, one may
+    come up to ``late_s`` after its time-out, and is never later. With ``rs485`` the port driver
     switches the transmitter by RTS, ``rts_before_s`` before and ``rts_after_s`` after sending.
     """
 
@@ -38,6 +39,7 @@ class LineSettings:
     stopbits: int = 1
     timeout_s: float = 0.5
     turnaround_s: float = 0.0
+    late_s: float = 3.0
     rs485: bool = False
     rts_before_s: float = 0.0
     rts_after_s: float = 0.0
@@ -101,6 +103,7 @@ def line_settings(url: str) -> LineSettings:
         port=port,
         timeout_s=timeout_s,
         turnaround_s=turnaround_s,
+        late_s=_milliseconds(query, "late_ms", 3000.0, url),
         public=public,
         ca_file=query.get("ca"),
         cert_file=query.get("cert"),
@@ -158,6 +161,7 @@ def _serial(
         parity=checked,
         stopbits=int(stopbits),
         timeout_s=timeout_s,
+        late_s=_milliseconds(query, "late_ms", 3000.0, url),
         turnaround_s=max(turnaround_s, silence_s),
         rs485=query.get("rs485") == "1",
         rts_before_s=_milliseconds(query, "rts_before_ms", 0.0, url),
