@@ -1,7 +1,6 @@
 """Bad lines: after each fault the reading resumes by itself, and no wrong value was good.
 
-On a serial line late replies come one at a time here, 3.2 s apart: what a denser storm of them can
-do is told in docs/modbus.md.
+Storms of late replies on a serial line are in test_modbus_late.py.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from modbus_peers import Arrivals, BadLine, RtuLine, TcpServer, last_good, opened, poll, register, unharmed
+from modbus_virtual import virtual_line
 
 from pdm_edge.acquire import Register, modbus, modbus_frames
 from pdm_edge.acquire.modbus import DeviceOptions, ModbusSource
@@ -73,20 +73,6 @@ def sometimes(seed: int, fault: Callable[[bytes], Arrivals]) -> Callable[[bytes]
     return lambda reply: fault(reply) if dice.random() < 0.5 else unharmed(reply)
 
 
-def one_at_a_time(fault: Callable[[bytes], Arrivals]) -> Callable[[bytes], Arrivals]:
-    """The fault, then none for 3 s: what a serial line without numbers can tell apart."""
-    next_s = 0.0
-
-    def rarely(reply: bytes) -> Arrivals:
-        nonlocal next_s
-        if time.monotonic() < next_s:
-            return unharmed(reply)
-        next_s = time.monotonic() + 3.2
-        return fault(reply)
-
-    return rarely
-
-
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices are asked again after 0.2 s instead of 1 s, so that more happens in less time."""
@@ -121,9 +107,8 @@ TCP_ONLY: dict[str, Callable[[bytes], Arrivals]] = {
 @pytest.mark.parametrize("name", [*BOTH, *RTU_ONLY])
 def test_no_fault_of_a_serial_line_makes_a_wrong_value_good(name: str, bad_rtu: BadLine) -> None:
     fault = {**BOTH, **RTU_ONLY}[name]
-    late = name in ("late", "very late")
-    bad_rtu.fault = one_at_a_time(fault) if late else sometimes(1, fault)
-    watch(bad_rtu, RTU_TRUTH, "input", for_s=3.8 if late else 0.8)
+    bad_rtu.fault = sometimes(1, fault)
+    watch(bad_rtu, RTU_TRUTH, "input", for_s=3.8 if name in ("late", "very late") else 0.8)
 
 
 @pytest.mark.parametrize("name", [*BOTH, *TCP_ONLY])
@@ -202,6 +187,29 @@ def test_dead_devices_leave_the_line_to_the_living(tcp: TcpServer) -> None:
     assert {r.quantity for r in got if r.quality.level == "good"} == {"d1"}
     # 5 s of polls; silence may take 4 % and half a second at once. The rest is the machine's.
     assert elapsed_s < 5 + 0.7 + 3
+
+
+def test_a_saturated_line_with_stalls_keeps_its_rate_beside_dead_devices() -> None:
+    """As fast as the line goes; every thirtieth answer is held up by 50 ms, whoever's it is."""
+
+    def stalling(reply: bytes, dice: random.Random) -> Arrivals:
+        if reply[0] >= 30:
+            return []
+        return [(0.05 if dice.random() < 1 / 30 else 0.0, reply)]
+
+    def good_values(n_devices: int) -> int:
+        with virtual_line(stalling, 3, answers_after_s=0.003) as line:
+            wanted = [register(f"d{d}", 0, device=d) for d in range(1, n_devices + 1)]
+            url = "modbus+rtu+tcp://127.0.0.1:4001"
+            source = ModbusSource(url, wanted, clock=SystemClock(), poll_s=0.001)
+            n_good, ends_s = 0, line.time.now_s + 60
+            while line.time.now_s < ends_s:
+                n_good += sum(isinstance(r, Reading) and r.quality.level == "good" for r in source.read(0.01))
+        return n_good
+
+    alone, beside = good_values(29), good_values(32)
+    assert alone > 60 / (0.003 + 0.05 / 30) * 0.97  # all that the line can carry
+    assert beside >= 0.95 * alone
 
 
 def test_a_slow_device_takes_no_more_than_its_share(jsmodbus: TcpServer) -> None:

@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pdm_edge.acquire.burst import BurstTask
+from pdm_edge.acquire.modbus_decode import BlockReader
 from pdm_edge.acquire.modbus_line import Line, ModbusLine, NoAnswerError, QuarantineError, RefusedError
 from pdm_edge.acquire.modbus_url import line_settings
-from pdm_edge.acquire.registers import MAX_BLOCK, Block, Register, blocks
+from pdm_edge.acquire.registers import MAX_BLOCK, Register
+from pdm_edge.acquire.registers import blocks as merged
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Clock
 from pdm_edge.records import Measurement, Quality, Reading, bad
@@ -70,8 +72,8 @@ class DeviceStatus:
 class _Device:
     id: int
     options: DeviceOptions
-    blocks: tuple[Block, ...]
-    plan: list[Block]
+    whole: tuple[BlockReader, ...]
+    plan: list[BlockReader]
     due_s: float
     spent_s: float = 0.0
     rejoin_at_s: float = 0.0
@@ -145,7 +147,8 @@ class ModbusSource:
         for device in dict.fromkeys(register.device for register in registers):
             own = [r for r in registers if r.device == device]
             how = (options or {}).get(device, default)
-            whole = blocks(own, max_words=how.max_words, merge_gap=how.merge_gap)
+            blocks = merged(own, max_words=how.max_words, merge_gap=how.merge_gap)
+            whole = tuple(BlockReader(block) for block in blocks)
             self._devices.append(_Device(device, how, whole, list(whole), due_s=now_s))
 
     @property
@@ -221,10 +224,11 @@ class ModbusSource:
     def _poll(self, device: _Device) -> list[Measurement]:
         readings: list[Measurement] = []
         if device.rejoin_at_s and time.monotonic() >= device.rejoin_at_s:
-            device.plan, device.rejoin_at_s = list(device.blocks), 0.0
+            device.plan, device.rejoin_at_s = list(device.whole), 0.0
         todo, done, is_complete = deque(device.plan), [], True
         while todo:
-            block = todo.popleft()
+            reader = todo.popleft()
+            block = reader.block
             started_s = time.monotonic()
             try:
                 words = self._line.read(device.id, block)
@@ -232,39 +236,30 @@ class ModbusSource:
                 self._answered(device)
                 if len(block.registers) > 1 and error.code in _ILLEGAL:
                     # One of the addresses is wrong, or the device reads no such blocks: find out.
-                    todo.extendleft(reversed(block.halves()))
+                    todo.extendleft(BlockReader(half) for half in reversed(block.halves()))
                     _rejoin_later(device)
                     continue
-                readings.extend(self._refused(device, block, error))
+                readings.extend(self._refused(device, block.registers, error))
             except QuarantineError:
                 self._counters["quarantined"] += 1
-                readings.extend(self._silent([block]))
+                readings.extend(self._silent([reader]))
                 is_complete = False
             except NoAnswerError as error:
                 self._no_answer(device, error, time.monotonic() - started_s)
-                readings.extend(self._silent([block, *todo]))
-                done.extend([block, *todo])
+                readings.extend(self._silent([reader, *todo]))
+                done.extend([reader, *todo])
                 is_complete = False
                 break
             else:
                 self._answered(device)
                 self._counters["reads"] += 1
-                readings.extend(self._decode(block, words))
-            done.append(block)
+                got, n_bad = reader.readings(words, self._clock.stamp())
+                self._counters["bad_values"] += n_bad
+                readings.extend(got)
+            done.append(reader)
         device.plan = done
         if is_complete and not device.rejoin_at_s:
             device.rejoin_after_s = 0.0
-        return readings
-
-    def _decode(self, block: Block, words: Sequence[int]) -> list[Measurement]:
-        stamp = self._clock.stamp()
-        readings: list[Measurement] = []
-        for register in block.registers:
-            at = register.address - block.address
-            value, quality = register.decode(words[at : at + register.words])
-            if quality.level == "bad":
-                self._counters["bad_values"] += 1
-            readings.append(Reading(register.sensor, register.quantity, value, register.unit, stamp, quality))
         return readings
 
     def _answered(self, device: _Device) -> None:
@@ -273,13 +268,15 @@ class ModbusSource:
         device.pause_s = 0.0
         device.last_good_s = time.monotonic()
 
-    def _refused(self, device: _Device, block: Block, error: RefusedError) -> list[Measurement]:
+    def _refused(
+        self, device: _Device, registers: Sequence[Register], error: RefusedError
+    ) -> list[Measurement]:
         self._counters[f"exception_{error.code}"] += 1
         device.counters["refused"] += 1
         if device.counters["refused"] == 1:
-            names = ", ".join(register.quantity for register in block.registers)
+            names = ", ".join(register.quantity for register in registers)
             logger.warning("%s: device %d refuses %s: %s", self.name, device.id, names, error)
-        return self._bad(block.registers, bad("device"))
+        return self._bad(registers, bad("device"))
 
     def _no_answer(self, device: _Device, error: NoAnswerError, spent_s: float) -> None:
         self._counters["no_answer"] += 1
@@ -290,8 +287,8 @@ class ModbusSource:
         device.pause_s = min(max(device.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         device.ask_again_s = time.monotonic() + device.pause_s
 
-    def _silent(self, unread: Sequence[Block]) -> list[Measurement]:
-        return self._bad([r for block in unread for r in block.registers], bad("stale"))
+    def _silent(self, unread: Sequence[BlockReader]) -> list[Measurement]:
+        return self._bad([r for reader in unread for r in reader.block.registers], bad("stale"))
 
     def _bad(self, registers: Sequence[Register], quality: Quality) -> list[Measurement]:
         stamp = self._clock.stamp()
