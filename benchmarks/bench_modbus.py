@@ -93,7 +93,7 @@ def reads(url: str) -> None:
         print(f"  {name:28} {mine:7.1f} us  pymodbus {base:6.1f} us  x {mine / base:.2f}")
     for close in closers:
         close()
-    print("  bound for one read: x 1.40")
+    print("  bound: x 1.40. pymodbus gives words; the readings are checked records with unit, time and quality")
 
 
 def healthy_values_s(url: str, devices: list[int], poll_s: float, for_s: float) -> float:

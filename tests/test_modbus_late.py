@@ -195,13 +195,13 @@ def storm(fault: Fault, seed: int, *, n: int, poll_s: float, for_s: float) -> tu
     return n_good / (for_s / poll_s * n), n_wrong
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.12, 0.3])
 @pytest.mark.parametrize("kind", [late, anything])
 def test_no_storm_in_virtual_time_makes_a_wrong_value_good(
     kind: Callable[[float], Fault], share: float, seed: int
 ) -> None:
-    good, wrong = storm(kind(share), seed, n=5, poll_s=0.05, for_s=600)
+    good, wrong = storm(kind(share), seed, n=5, poll_s=0.05, for_s=240)
     assert wrong == 0
     assert good > 0.003  # it never stands still for good
 
@@ -222,7 +222,7 @@ def test_a_storm_on_real_lines_makes_no_wrong_value_good(
     require_tool: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Four lines, each with a libmodbus slave and its own share of late replies, for 20 s."""
+    """Four lines, each with a libmodbus slave and its own share of late replies, for 12 s."""
     monkeypatch.setattr(modbus, "FIRST_PAUSE_S", 0.1)
     socat = require_tool("socat", "socat")
     results: dict[float, tuple[int, int]] = {}
@@ -236,7 +236,7 @@ def test_a_storm_on_real_lines_makes_no_wrong_value_good(
         bad = BadLine(lambda: os.open(rtu.near, os.O_RDWR | os.O_NOCTTY), serial=True)
         bad.fault = lambda reply: fault(reply, dice)
         n_good = n_wrong = 0
-        ends_s = time.monotonic() + 20
+        ends_s = time.monotonic() + 12
         try:
             with opened(bad.url, [register(f"r{a}", a) for a in range(0, 10, 2)], 0.01) as source:
                 while time.monotonic() < ends_s:
@@ -257,7 +257,7 @@ def test_a_storm_on_real_lines_makes_no_wrong_value_good(
         thread.join()
     assert set(results) == set(shares)
     assert all(wrong == 0 for _, wrong in results.values())
-    assert sum(good for good, _ in results.values()) > 100
+    assert sum(good for good, _ in results.values()) > 60
 
 
 # What the source makes of it
@@ -318,7 +318,7 @@ def test_a_lasting_refusal_is_tried_less_and_less_often() -> None:
     with virtual_line(lambda reply, dice: unharmed(reply), 0, refuses=refuses) as bus:
         wanted = [register(f"r{a}", a) for a in range(8)]
         source = ModbusSource("modbus+rtu:///dev/virtual?baud=19200", wanted, clock=SystemClock())
-        ends_s = bus.time.now_s + 4 * 3600
+        ends_s = bus.time.now_s + 7900
         bad = set()
         while bus.time.now_s < ends_s:
             readings = [r for r in source.read(0.5) if isinstance(r, Reading)]
@@ -327,7 +327,7 @@ def test_a_lasting_refusal_is_tried_less_and_less_often() -> None:
     pauses = [later - sooner for sooner, later in pairwise(refused)]
     assert pauses[0] == pytest.approx(60, abs=2)
     assert max(pauses) == pytest.approx(3600, abs=2)
-    assert len(refused) <= 11
+    assert len(refused) == 8
 
 
 def test_a_burst_waits_too_and_does_not_count_it_as_a_failure() -> None:
