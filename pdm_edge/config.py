@@ -151,13 +151,14 @@ class DetectConfig(_Table, frozen=True, kw_only=True):
 
     With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone. The threshold is
     set so that a healthy machine raises ``false_alarms_per_month``, as far as the data reach. The
-    families are told apart in docs/models.md.
+    families are told apart in docs/models.md. ``quantize = false`` keeps the weights in float32.
     """
 
     model: str | None = None
     learn_windows: int = 300
     false_alarms_per_month: float = 1.0
     family: Literal["linear", "dense", "pruned", "mobilenet", "squeezenet"] = "linear"
+    quantize: bool = True
 
 
 class AlarmConfig(_Table, frozen=True, kw_only=True):
@@ -389,7 +390,7 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             where=f"{where}: spectrum",
             mend="every_s is 10 or more, or 0; bins 16 to 10000, or 0; averages 1 to 1000",
         )
-    if machine.detect == DetectConfig(learn_windows=0) and machine.iso20816 is None:
+    if machine.detect.model is None and machine.detect.learn_windows == 0 and machine.iso20816 is None:
         raise ConfigError(
             "nothing would judge this machine: no model, nothing to learn, no ISO group",
             where=where,

@@ -104,6 +104,7 @@ class Machine:
             alarm_m=config.alarm.m,
             false_alarms_per_month=config.detect.false_alarms_per_month,
             family=config.detect.family,
+            quantize=config.detect.quantize,
         )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._part = PartWatch()
@@ -329,6 +330,7 @@ class Machine:
         return self._learned(now)
 
     def _learned(self, now: Stamp) -> list[Advisory]:
+        self._note = ""
         changed = self._alarm.learned()
         return [] if changed is None else [self._told(advisory(self.id, changed, "learning", now))]
 
@@ -362,8 +364,8 @@ class Machine:
         waiting = self._joiner.waiting_for
         if waiting:
             return f"waiting for {', '.join(waiting)}"
-        if self.model.training:
-            return f"training on {self.model.training} windows"
+        if self.model.unkept or self.model.training:
+            return self.model.unkept or f"training on {self.model.training} windows"
         if self.model.manifest is not None and not self.model.knows(self._operating):
             return f"{self._operating} was never learned, it is not scored"
         doubts = ((sensor.id, sensor.doubts) for sensor in self._sensors.values())

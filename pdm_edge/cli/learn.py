@@ -55,18 +55,14 @@ def learn(
     from pdm_edge.config import load_config
 
     loaded = load_config(config)
-    if family is not None:
-        loaded = _with_family(loaded, family)
-    options: dict[str, Any] = {"quantize": not float32}
-    if false_alarms_per_month is not None:
-        options["false_alarms_per_month"] = false_alarms_per_month
+    changes: dict[str, Any] = {"family": family, "false_alarms_per_month": false_alarms_per_month}
+    loaded = _with_detect(loaded, {**changes, "quantize": False if float32 else None})
     if recordings:
-        manifest = _from_recordings(loaded, machine_id, recordings, anyway, options)
-        _report(manifest)
+        _report(_from_recordings(loaded, machine_id, recordings, anyway))
     elif anyway:
-        _report(_from_collected(loaded, machine_id, options))
+        _report(_from_collected(loaded, machine_id))
     else:
-        _live(loaded, for_s)
+        _live(loaded if machine_id is None else _only(loaded, machine_id), for_s)
 
 
 @click.command()
@@ -98,8 +94,8 @@ def recalibrate(
     old = bundle.manifest.threshold
     scores = None
     if recordings:
-        normalised = [s for s in _scored(loaded, machine, recordings) if s == s]
-        scores = np.array(normalised) * old.value
+        # By path: the folder itself is a running monitor's, with its trials.
+        scores = np.array(scores_of(loaded, machine.id, str(path), recordings)) * old.value
     rate = false_alarms_per_month or old.false_alarms_per_month or 1.0
     manifest = recalibrated(bundle.manifest, false_alarms_per_month=rate, scores=scores)
     keep_previous(path)
@@ -128,12 +124,20 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     click.echo(f"{machine.id}: noted{'' if keep_baseline else '; it learns its baseline anew'}")
 
 
-def _with_family(config: Config, family: str) -> Config:
+def _with_detect(config: Config, changes: dict[str, Any]) -> Config:
+    """The configuration with these settings of `detect` for all its machines; None changes nothing."""
     import msgspec
 
     replace = msgspec.structs.replace
-    machines = tuple(replace(m, detect=replace(m.detect, family=family)) for m in config.machine)
+    given = {key: value for key, value in changes.items() if value is not None}
+    machines = tuple(replace(m, detect=replace(m.detect, **given)) for m in config.machine)
     return replace(config, machine=machines)
+
+
+def _only(config: Config, machine_id: str) -> Config:
+    import msgspec
+
+    return msgspec.structs.replace(config, machine=(chosen_machine(config, machine_id),))
 
 
 def models_folder(config: Config) -> Path:
@@ -158,7 +162,7 @@ def _bar() -> Progress:
 
 
 def _from_recordings(
-    config: Config, machine_id: str | None, names: tuple[str, ...], anyway: bool, options: dict[str, Any]
+    config: Config, machine_id: str | None, names: tuple[str, ...], anyway: bool
 ) -> Manifest:
     import msgspec
 
@@ -176,7 +180,7 @@ def _from_recordings(
             bar.advance(reading)
         training = bar.add_task("training", total=1.0)
         manifest = machine.model.finish(
-            anyway=anyway, progress=lambda share: bar.update(training, completed=share), **options
+            anyway=anyway, progress=lambda share: bar.update(training, completed=share)
         )
         made = load_bundle(Path(folder) / machine.id)
         path = models_folder(config) / machine.id
@@ -185,7 +189,7 @@ def _from_recordings(
     return manifest
 
 
-def _from_collected(config: Config, machine_id: str | None, options: dict[str, Any]) -> Manifest:
+def _from_collected(config: Config, machine_id: str | None) -> Manifest:
     """Use what a live run has collected so far, however doubtful it looks."""
     from pdm_edge.detect.life import ModelLife
 
@@ -197,14 +201,14 @@ def _from_collected(config: Config, machine_id: str | None, options: dict[str, A
         learn_windows=machine.detect.learn_windows,
         alarm_n=machine.alarm.n,
         alarm_m=machine.alarm.m,
+        false_alarms_per_month=machine.detect.false_alarms_per_month,
         family=machine.detect.family,
+        quantize=machine.detect.quantize,
     )
     life.take_up()
     with _bar() as bar:
         training = bar.add_task("training", total=1.0)
-        return life.finish(
-            anyway=True, progress=lambda share: bar.update(training, completed=share), **options
-        )
+        return life.finish(anyway=True, progress=lambda share: bar.update(training, completed=share))
 
 
 def _live(config: Config, for_s: float | None) -> None:
@@ -259,13 +263,6 @@ def _play(machine: Any, config: MachineConfig, name: str) -> list[float]:
         for _ in monitor:
             pass
     return scores
-
-
-def _scored(config: Config, machine_config: MachineConfig, names: tuple[str, ...]) -> list[float]:
-    from pdm_edge.machine import Machine
-
-    machine = Machine(machine_config, models=models_folder(config))
-    return [score for name in names for score in _play(machine, machine_config, name)]
 
 
 def scores_of(config: Config, machine_id: str | None, model: str, names: tuple[str, ...]) -> list[float]:

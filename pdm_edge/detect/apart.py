@@ -7,7 +7,6 @@ priority, and what it runs out of, memory or the runtime's patience, is not the 
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from pdm_edge.detect.bundle import Bundle, load_bundle, write_bundle
 from pdm_edge.detect.collect import learned_from
+from pdm_edge.detect.journal import Journal, schema_of_journal
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureVector
 
@@ -40,20 +42,24 @@ class TrainingApart:
 
     def __init__(self, vectors: Sequence[FeatureVector], *, name: str, **options: Any) -> None:
         self.windows = len(vectors)
-        self._folder = tempfile.TemporaryDirectory(prefix="pdm-edge-training-", ignore_cleanup_errors=True)
-        self._bundle = Path(self._folder.name) / "bundle"
-        self._told = Path(self._folder.name) / "told"
-        order = Path(self._folder.name) / "order"
-        # Pickle is safe here: this user's own child reads it, from a folder nobody else may write to.
-        order.write_bytes(pickle.dumps((list(vectors), name, options)))
-        command = [sys.executable, "-m", "pdm_edge.detect.apart", str(order), str(self._bundle)]
+        try:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="pdm-edge-training-", ignore_cleanup_errors=True
+            )
+        except OSError as error:
+            raise ModelError(f"training could not be started: {error}", where=name) from error
+        folder = Path(self._folder.name)
+        self._bundle, self._told = folder / "bundle", folder / "told"
+        command = [sys.executable, "-m", "pdm_edge.detect.apart", str(folder)]
         quiet = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         try:
+            Journal(folder / "windows", vectors[0].schema).write(vectors)
+            (folder / "order").write_bytes(msgspec.json.encode({"name": name, **options}))
             with self._told.open("wb") as told:
                 self._child = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, env=quiet
                 )
-        except OSError as error:
+        except (OSError, ModelError) as error:
             self._folder.cleanup()
             raise ModelError(f"training could not be started: {error}", where=name) from error
 
@@ -88,17 +94,18 @@ class TrainingApart:
         self._folder.cleanup()
 
 
-def main(order: str, bundle: str) -> None:
-    """The child: takes the order, writes the bundle; a failure is the last line on stderr."""
+def main(folder: Path) -> None:
+    """The child: takes windows and order, writes the bundle; a failure is the last line on stderr."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    vectors, name, options = pickle.loads(Path(order).read_bytes())
+    windows = folder / "windows"
+    vectors = Journal(windows, schema_of_journal(windows)).read()
     try:
-        model, manifest = learned_from(vectors, name=name, **options)
-        write_bundle(Path(bundle), model, manifest)
+        model, manifest = learned_from(vectors, **msgspec.json.decode((folder / "order").read_bytes()))
+        write_bundle(folder / "bundle", model, manifest)
     except ModelError as error:
         sys.exit(" ".join(str(error).split()))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]))

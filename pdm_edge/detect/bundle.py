@@ -217,6 +217,7 @@ def write_bundle(path: Path, model: bytes, manifest: Manifest) -> None:
         _sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)  # half of a bundle helps nobody, least of all a full disk
         raise ModelError(f"cannot be written: {error}", where=str(path)) from error
 
 

@@ -1,6 +1,7 @@
 """Collecting the baseline: what is taken, when it is enough, and what must not be learned.
 
-Every window taken is on disk when `add` returns, so a restart goes on where it was.
+Every window taken is in a file when `add` returns, so a restart goes on where it was. Where the file
+cannot be written, windows are held in memory until it can.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from pdm_edge.detect.bundle import Manifest
 from pdm_edge.detect.commission import FEWEST_IN_STATE, FEWEST_WINDOWS, commission
+from pdm_edge.detect.journal import Journal
 from pdm_edge.detect.scaling import floors, logarithmic, transformed
 from pdm_edge.errors import ModelError
-from pdm_edge.records import FeatureSchema, FeatureVector, Stamp
+from pdm_edge.records import FeatureSchema, FeatureVector
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,14 @@ class Commissioning:
         self._taken = 0
         self._checked = 0
         self._doubts: tuple[str, ...] = ()
-        self._journal = None if journal is None else _Journal(journal, schema)
+        self._held = 0
+        self._fault = ""
+        self._journal = None if journal is None else Journal(journal, schema)
         if self._journal is not None:
-            self._vectors.extend(self._journal.read())
+            try:
+                self._vectors.extend(self._journal.read())
+            except ModelError as error:
+                self._not_kept(error)
             self._taken = len(self._vectors)
 
     def add(self, vector: FeatureVector) -> bool:
@@ -86,8 +92,29 @@ class Commissioning:
         while len(self._vectors) > self.needed and self._drifting:
             self._vectors.popleft()  # run-in: what came first is no baseline
         if self._journal is not None:
-            self._journal.append(vector)
+            try:
+                if self._fault:
+                    self._journal.write(self._vectors)
+                else:
+                    self._journal.append(vector, self._vectors)
+            except ModelError as error:
+                self._held += 1
+                self._not_kept(error)
+            else:
+                if self._fault:
+                    logger.warning("windows are kept again, those held in memory among them")
+                self._held, self._fault = 0, ""
         return True
+
+    def _not_kept(self, error: ModelError) -> None:
+        if not self._fault:
+            logger.error("windows are held in memory only: %s", error)
+        self._fault = str(error)
+
+    @property
+    def unkept(self) -> str:
+        """How many of the latest windows are in memory only, and why; empty if all are in their file."""
+        return f"{self._held} learned windows are in memory only: {self._fault}" if self._fault else ""
 
     @property
     def collected(self) -> int:
@@ -215,72 +242,3 @@ def _trend(x: np.typing.NDArray[np.float32], vectors: list[FeatureVector]) -> st
         f"{schema.names[worst]} is still changing: {'up' if shift[worst] > 0 else 'down'} by "
         f"{abs(float(shift[worst])):.1f} times its scatter from the first to the last third"
     )
-
-
-def schema_of_journal(path: Path) -> FeatureSchema:
-    """What the windows of a journal hold.
-
-    Raises
-    ------
-    ModelError
-        If there is none, or it is damaged.
-    """
-    try:
-        head = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])
-        return FeatureSchema(tuple(head["names"]), tuple(head["units"]))
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"nothing was collected: {error}", where=str(path)) from error
-
-
-class _Journal:
-    """One JSON line a window, behind a line with the schema; a torn last line is left out."""
-
-    def __init__(self, path: Path, schema: FeatureSchema) -> None:
-        self._path = path
-        self._schema = schema
-
-    def read(self) -> list[FeatureVector]:
-        try:
-            lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            self._start()
-            return []
-        found: list[FeatureVector] = []
-        try:
-            if msgspec.json.decode(lines[0])["schema"] != self._schema.id:
-                raise ValueError("its windows are of another schema")
-            for line in lines[1:-1]:
-                found.append(self._vector(msgspec.json.decode(line)))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s: %d windows taken up, the rest is left out: %s", self._path, len(found), error)
-        self._start()
-        for vector in found:
-            self.append(vector)
-        return found
-
-    def append(self, vector: FeatureVector) -> None:
-        row = {
-            "machine": vector.machine,
-            "state": vector.state,
-            "window_s": vector.window_s,
-            "utc_ns": vector.stamp.utc_ns,
-            "monotonic_ns": vector.stamp.monotonic_ns,
-            "boot_id": vector.stamp.boot_id,
-            "trusted": vector.stamp.clock_trusted,
-            "values": [None if not np.isfinite(v) else float(v) for v in vector.values],
-        }
-        with self._path.open("ab") as stream:
-            stream.write(msgspec.json.encode(row) + b"\n")
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-    def _start(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        head = {"schema": self._schema.id, "names": self._schema.names, "units": self._schema.units}
-        self._path.write_bytes(msgspec.json.encode(head) + b"\n")
-
-    def _vector(self, row: dict[str, Any]) -> FeatureVector:
-        stamp = Stamp(row["utc_ns"], row["monotonic_ns"], row["boot_id"], row["trusted"])
-        values = np.array([np.nan if v is None else v for v in row["values"]], dtype=np.float32)
-        return FeatureVector(row["machine"], values, self._schema, stamp, row["window_s"], row["state"])

@@ -1,11 +1,13 @@
 """The bundles of a machine in the folder of models: put on trial, rolled back, noted, kept.
 
-`NAME` judges, `NAME.learning` holds the windows collected so far, `NAME.candidate` is on trial,
-`NAME.previous` is the last good one, `NAME.notes` what people wrote, one JSON object a line.
+`NAME` judges, `NAME.learning` holds the windows collected so far, `NAME.learning.SCHEMA` those of
+other features, `NAME.candidate` is on trial, `NAME.previous` is the last good one, `NAME.notes` what
+people wrote, one JSON object a line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -49,18 +51,47 @@ def roll_back(folder: Path, machine: str) -> None:
 
 def add_note(folder: Path, machine: str, text: str, *, reopen: bool) -> None:
     """Write down what was done to a machine. A repair makes its baseline a thing of the past: with
-    `reopen` it learns anew, and the old model is kept as the previous one.
+    `reopen` it learns anew, also if it was learning, and the old model is kept as the previous one.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     line = msgspec.json.encode({"utc_ns": time.time_ns(), "note": text, "baseline_reopened": reopen})
-    with beside(folder / machine, "notes").open("ab") as stream:
-        stream.write(line + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    if reopen:
-        keep_previous(folder / machine)
-        shutil.rmtree(folder / machine, ignore_errors=True)
-        beside(folder / machine, "learning").unlink(missing_ok=True)
+    notes, learning = beside(folder / machine, "notes"), beside(folder / machine, "learning")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with notes.open("ab") as stream:
+            stream.write(line + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if reopen:
+            keep_previous(folder / machine)
+            shutil.rmtree(folder / machine, ignore_errors=True)
+            for windows in (learning, *folder.glob(f"{learning.name}.*")):  # those of other schemas, too
+                windows.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot be written: {error}", where=str(notes)) from error
+
+
+def reopened_ns(path: Path) -> int:
+    """When a note last reopened the baseline of the machine whose bundle is `path`, 0 if none did."""
+    try:
+        lines = beside(path, "notes").read_bytes().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.DecodeError):  # a torn line is no note
+            note = msgspec.json.decode(line, type=_Note)
+            if note.baseline_reopened:
+                return note.utc_ns
+    return 0
+
+
+class _Note(msgspec.Struct):
+    utc_ns: int
+    baseline_reopened: bool
 
 
 def keep_previous(path: Path) -> None:

@@ -17,11 +17,12 @@ import msgspec
 from pdm_edge.detect.anomaly import AnomalyDetector
 from pdm_edge.detect.apart import TrainingApart
 from pdm_edge.detect.bundle import Manifest, load_bundle, write_bundle
-from pdm_edge.detect.collect import Commissioning, schema_of_journal
+from pdm_edge.detect.collect import Commissioning
 from pdm_edge.detect.drift import DECISION, MOVED, DriftWatch
 from pdm_edge.detect.explain import in_words
 from pdm_edge.detect.feed import SPECTRAL, Feed, spectrum_of
-from pdm_edge.detect.folder import beside, bring, changed_ns, keep_previous, tried
+from pdm_edge.detect.folder import beside, bring, changed_ns, keep_previous, reopened_ns, tried
+from pdm_edge.detect.journal import schema_of_journal
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.errors import ModelError
 from pdm_edge.records import Evidence, FeatureVector, Score, Waveform, worst
@@ -72,6 +73,8 @@ class ModelLife:
         self._feed: Feed | None = None
         self._fed: FeatureVector | None = None
         self._training: TrainingApart | None = None
+        self._unsaved: tuple[bytes, Manifest] | None = None
+        self._reopened_ns = reopened_ns(self.path)
         self.trains_apart = False
         if given is not None:
             self._detector = AnomalyDetector(tried(load_bundle(given)))
@@ -90,6 +93,11 @@ class ModelLife:
     def missing(self) -> str:
         """What is still wanted before a model is made; empty if nothing is collected."""
         return self._collecting.missing() if self._collecting else ""
+
+    @property
+    def unkept(self) -> str:
+        """What of the windows collected is in memory only, in words; empty if all are in their file."""
+        return self._collecting.unkept if self._collecting else ""
 
     @property
     def training(self) -> int:
@@ -112,13 +120,14 @@ class ModelLife:
     def refresh(self) -> bool:
         """Take up what has changed on disk: recalibrated, put on trial, rolled back, reopened.
 
-        To be called about once a second; it costs a look at two files. True if something had changed.
+        To be called about once a second; it costs a look at three files. True if something had changed.
         """
         if self._given is not None:
             return False
+        reopened = self._reopen()
         seen_ns = changed_ns(self.path) + changed_ns(beside(self.path, "candidate"))
         if seen_ns == self._seen_ns:
-            return False
+            return reopened
         self._seen_ns = seen_ns
         self._detector = self._opened(self.path)
         if self._detector is not None:
@@ -130,6 +139,20 @@ class ModelLife:
         elif not self._probation:
             self._other, self.comparison = None, None
         self._drift = None
+        return True
+
+    def _reopen(self) -> bool:
+        """Forget what was collected so far if a note says so; True if one did."""
+        noted_ns = reopened_ns(self.path)
+        if noted_ns == self._reopened_ns:
+            return False
+        self._reopened_ns = noted_ns
+        self.stop_training()
+        if self._collecting is not None:
+            logger.info("machine %s: learns anew, as was noted", self.machine)
+            self._collecting.close()
+        self._collecting = self._unsaved = None
+        self._refused = False
         return True
 
     def knows(self, state: str) -> bool:
@@ -191,6 +214,7 @@ class ModelLife:
             if self._fed is None:
                 return False
             vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
+        self._reopen()
         if self._collecting is None or self._collecting.schema.id != vector.schema.id:
             journal = beside(self.path, "learning")
             self._collecting = Commissioning(vector.schema, self._learn_windows, journal=journal)
@@ -210,11 +234,16 @@ class ModelLife:
     def trained(self) -> bool:
         """True once a model that was trained apart has been taken up; asked about once a second.
 
+        A model that could not be written, such as to a full disk, is tried again.
+
         Raises
         ------
         ModelError
-            If the training failed; nothing more is collected then.
+            If the training failed or the model cannot be written; nothing more is collected then.
         """
+        if self._unsaved is not None:
+            self._judge_by(*self._unsaved)
+            return True
         if self._training is None or not self._training.done:
             return False
         training, self._training = self._training, None
@@ -279,8 +308,10 @@ class ModelLife:
         """Keep what was learned, and judge by it."""
         if self._feed is not None:
             manifest = msgspec.structs.replace(manifest, input=self._feed.given)
+        self._unsaved = model, manifest
         keep_previous(self.path)
         write_bundle(self.path, model, manifest)
+        self._unsaved, self._refused = None, False
         self._detector = AnomalyDetector(load_bundle(self.path))
         if self._collecting is not None:
             self._collecting.close()
@@ -358,6 +389,10 @@ class ModelLife:
         previous = beside(self.path, "previous")
         if path == self.path and previous.exists():
             logger.error("machine %s: goes back to the last good model", self.machine)
-            bring(self.path, previous)
+            try:
+                bring(self.path, previous)
+            except ModelError as error:
+                logger.error("machine %s: it cannot: %s", self.machine, error)
+                return None
             return self._opened(self.path)
         return None
