@@ -63,6 +63,7 @@ from pdm_edge.ports import Clock, Outbox, Sink, Source, Uploader
 from pdm_edge.records import (
     GOOD,
     Advisory,
+    AlarmState,
     AmplitudeSpectrum,
     Batch,
     Evidence,
@@ -70,6 +71,7 @@ from pdm_edge.records import (
     FeatureVector,
     Gap,
     Health,
+    Measurement,
     Quality,
     Reading,
     Receipt,
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GOOD",
     "Advisory",
+    "AlarmState",
     "AmplitudeSpectrum",
     "Batch",
     "Buffer",
@@ -107,6 +110,7 @@ __all__ = [
     "Machine",
     "MachineConfig",
     "MachineStatus",
+    "Measurement",
     "ModelError",
     "Monitor",
     "MonitorStatus",
@@ -162,3 +166,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_LATER[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,7 @@ import msgspec
 
 from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
-from pdm_edge.config_errors import At, explained, finite, unique
+from pdm_edge.config_errors import At, check_port, explained, finite, lines_agree, unique
 from pdm_edge.errors import ConfigError
 from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
 from pdm_edge.records import check_id
@@ -353,6 +353,23 @@ def _check(config: Config, where: str) -> None:
     unique([s.id for m in config.machine for s in m.sensor], "sensor", where)
     for machine in config.machine:
         _check_machine(machine, f"{where}: machine {machine.id!r}")
+    lines_agree([(s.id, s.source) for m in config.machine for s in m.sensor], where)
+    if config.modbus_server is not None:
+        check_port(config.modbus_server.url, f"{where}: modbus_server.url")
+    if config.sync is not None:
+        check_port(config.sync.url, f"{where}: sync.url")
+        if config.sync.batch_rows < 1:
+            raise ConfigError(
+                f"batch_rows is {config.sync.batch_rows}: nothing would be sent",
+                where=f"{where}: sync.batch_rows",
+                mend="At least 1; 200 is the default",
+            )
+        if not 0 < config.sync.timeout_s <= 3600:
+            raise ConfigError(
+                f"timeout_s is {config.sync.timeout_s:g}",
+                where=f"{where}: sync.timeout_s",
+                mend="Above 0, at most 3600",
+            )
     if config.sync is not None and not config.sync.longest_pause_s >= 1:
         raise ConfigError(
             f"longest_pause_s is {config.sync.longest_pause_s:g}; at least 1",
@@ -434,6 +451,7 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
             raise ConfigError(f"minimum {low:g} is above maximum {high:g}: no value is valid", where=here)
         if register.scale == 0:
             raise ConfigError("scale is 0: every value would be the same", where=here, mend="Give its factor")
+    check_port(sensor.source, f"{where}: source")
     modbus = urlsplit(sensor.source).scheme.startswith("modbus")
     if modbus and not sensor.register and sensor.burst is None:
         raise ConfigError(

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
@@ -44,6 +45,32 @@ def finite(raw: object, where: str) -> None:
     )
     for key, value in items:
         finite(value, f"{where}: {key}" if isinstance(key, str) else where)
+
+
+def lines_agree(sources: list[tuple[str, str]], where: str) -> None:
+    """Refuse two sensors (id, source) that open one serial port with different settings."""
+    known: dict[str, tuple[str, str]] = {}
+    for sensor, source in sources:
+        parts = urlsplit(source)
+        if parts.scheme not in ("serial", "modbus+rtu"):
+            continue
+        rest = sorted(item for item in parse_qsl(parts.query, keep_blank_values=True) if item[0] != "device")
+        settings = f"{parts.scheme}://...?{urlencode(rest)}"
+        first, others = known.setdefault(parts.path, (sensor, settings))
+        if settings != others:
+            raise ConfigError(
+                f"sensors {first!r} and {sensor!r} open {parts.path} differently: {others} and {settings}",
+                where=where,
+                mend="Devices on one line speak one protocol at one baud rate; write the same for both",
+            )
+
+
+def check_port(url: str, where: str) -> None:
+    """Refuse what is no URL, or has no port that can be."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ConfigError(f"{url!r}: {error}", where=where, mend="Write scheme://host:port") from error
 
 
 def explained(error: msgspec.ValidationError, where: str, root: type[msgspec.Struct]) -> ConfigError:

@@ -120,15 +120,23 @@ class Monitor:
         used_clock = clock or SystemClock()
         models = checked.path(checked.store.path).parent / "models"
         machines = [Machine(machine, models=models) for machine in checked.machine]
-        live, patient = open_sources(checked, used_clock)
-        server = open_server(checked, machines)
-        buffer = open_buffer(checked, used_clock)
+        with ExitStack() as opened:  # if one of them fails, those before it are closed
+            live, patient = open_sources(checked, used_clock)
+            for source in (*live, *patient):
+                opened.callback(source.close)
+            buffer = open_buffer(checked, used_clock)
+            opened.callback(buffer.close)
+            server = open_server(checked, machines)
+            if server is not None:
+                opened.callback(server.close)
+            sync = open_sync(checked, buffer)
+            opened.pop_all()
         return cls(
             machines,
             live=live,
             patient=patient,
             sinks=(buffer, *([server] if server else []), *sinks),
-            sync=open_sync(checked, buffer),
+            sync=sync,
             memory=AlarmMemory(models),
             clock=used_clock,
         )

@@ -11,7 +11,7 @@ from pdm_edge.acquire.modbus import DeviceOptions
 from pdm_edge.acquire.registers import MAX_BLOCK
 from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, SensorConfig
-from pdm_edge.errors import ConfigError
+from pdm_edge.errors import ConfigError, StoreError
 from pdm_edge.ports import Clock, Source, Uploader
 from pdm_edge.serve import ModbusServer
 from pdm_edge.serve.modbus_server import Watched
@@ -68,18 +68,29 @@ def lines_of(config: Config) -> dict[str, list[SensorConfig]]:
 
 
 def open_buffer(config: Config, clock: Clock) -> Buffer:
-    """Open the durable buffer of a gateway."""
+    """Open the durable buffer of a gateway.
+
+    Raises
+    ------
+    StoreError
+        If the file is foreign, or its folder cannot be used.
+    """
     path = config.path(config.store.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     held = config.sync is not None and config.sync.waveforms == "on_request"
-    return Buffer(
-        path,
-        gateway=config.gateway.id,
-        max_mb=config.store.max_mb,
-        clock=clock,
-        commit_s=config.store.commit_s,
-        on_request=("waveform",) if held else (),
-    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Buffer(
+            path,
+            gateway=config.gateway.id,
+            max_mb=config.store.max_mb,
+            clock=clock,
+            commit_s=config.store.commit_s,
+            on_request=("waveform",) if held else (),
+        )
+    except OSError as error:
+        raise StoreError(
+            f"cannot be used: {error}", where=str(path), mend="Check the folder of store.path and its rights"
+        ) from error
 
 
 def open_server(config: Config, machines: Sequence[Watched]) -> ModbusServer | None:
@@ -148,11 +159,11 @@ def uploader_for(config: Config) -> Uploader:
 
 
 def _line(sensor: SensorConfig) -> str:
-    """The URL of the line a sensor is on: for Modbus, the same for all devices on it."""
+    """The URL of the line a sensor is on, the same for all devices on it, however its options are ordered."""
     parts = urlsplit(sensor.source)
-    if not parts.scheme.startswith("modbus"):
+    if not parts.scheme.startswith(("modbus", "serial")):
         return sensor.source
-    query = {key: value for key, value in _query(sensor.source).items() if key != "device"}
+    query = sorted(item for item in _query(sensor.source).items() if item[0] != "device")
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 

@@ -101,11 +101,14 @@ def open_replay(url: str, *, clock: Clock, sensor: str) -> Source:
     parts = urlsplit(url)
     path = Path(unquote(parts.netloc + parts.path))
     rate_hz = _number(query, "sample_rate_hz", url)
+    realtime = query.get("realtime") == "1"
     if "columns" in query:
         if rate_hz is None:
             raise ConfigError("columns need sample_rate_hz=", where=url, mend="1 for one row a second")
         columns = dict(_column(item, url) for item in query["columns"].split(","))
-        return ReadingsReplay(path, columns, sensor=sensor, sample_rate_hz=rate_hz, clock=clock)
+        return ReadingsReplay(
+            path, columns, sensor=sensor, sample_rate_hz=rate_hz, clock=clock, realtime=realtime
+        )
     recording = load_recording(
         path,
         sample_rate_hz=rate_hz,
@@ -114,7 +117,7 @@ def open_replay(url: str, *, clock: Clock, sensor: str) -> Source:
         scale=_number(query, "scale", url) or 1.0,
         resample_hz=_number(query, "resample_hz", url),
     )
-    return ReplaySource(recording, sensor=sensor, clock=clock, realtime=query.get("realtime") == "1")
+    return ReplaySource(recording, sensor=sensor, clock=clock, realtime=realtime)
 
 
 def _query(url: str, known: Sequence[str]) -> dict[str, str]:

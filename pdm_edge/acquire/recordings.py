@@ -6,18 +6,18 @@ not, and are never guessed; if both state them they must agree.
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import math
 import wave
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pdm_edge.acquire.tables import read_table
 from pdm_edge.errors import ConfigError, SourceError
 from pdm_edge.records import WAVEFORM_UNITS, Float32Array, WaveformUnit
 
@@ -38,11 +38,12 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a file holds: arrays by name, and what it says of rate and unit."""
+    """What a file holds: arrays by name, and what it says of rate, units and axes."""
 
     arrays: Mapping[str, npt.NDArray[Any]]
     rate_hz: float | None
     units: Mapping[str, str]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load_recording(
@@ -89,11 +90,10 @@ def load_recording(
     if resample_hz is not None and resample_hz != rate_hz:
         samples = _resampled(samples, rate_hz, resample_hz)
         rate_hz = resample_hz
-    axes = (
-        tuple(_AXES[: samples.shape[0]])
-        if samples.shape[0] <= 3
-        else tuple(f"a{i}" for i in range(samples.shape[0]))
-    )
+    n_axes = samples.shape[0]
+    axes = content.axes.get(name, ())
+    if len(axes) != n_axes:
+        axes = tuple(_AXES[:n_axes]) if n_axes <= 3 else tuple(f"a{i}" for i in range(n_axes))
     return Recording(file, samples.astype(np.float32), rate_hz, stated, axes)
 
 
@@ -107,7 +107,7 @@ def _read(file: Path) -> _Content:
         raise SourceError("there is no such file", where=str(file))
     try:
         content = reader(file)
-    except ConfigError:
+    except (ConfigError, SourceError):
         raise
     except Exception as error:
         # Each of these formats has errors of its own for a damaged file, and NumPy and SciPy raise
@@ -122,35 +122,44 @@ def _read_npz(file: Path) -> _Content:
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         items = {key: archive[key] for key in archive.files}
     rate_hz = _rate(items)
-    arrays = {k: v for k, v in items.items() if v.dtype.kind in "fiu" and v.size > 1 and not k.endswith("_s")}
+    arrays = {
+        key: value
+        for key, value in items.items()
+        if value.dtype.kind in "fiu"
+        and value.size > 1
+        and (_suffix_unit(key) is not None or not key.endswith("_s"))  # those are times
+    }
     stated = str(items["unit"]) if "unit" in items else None
     units = {key: stated or _suffix_unit(key) for key in arrays}
-    return _Content(arrays, rate_hz, {k: v for k, v in units.items() if v})
+    # One line of names for all arrays, or one for each, as `pdm-edge export` writes them.
+    named = [tuple(str(line).split(",")) for line in np.atleast_1d(items.get("axes", []))]
+    axes = dict(zip(arrays, named * len(arrays) if len(named) == 1 else named, strict=False))
+    return _Content(arrays, rate_hz, {k: v for k, v in units.items() if v}, axes)
 
 
 def _read_csv(file: Path) -> _Content:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        first = stream.readline()
-        separator = ";" if first.count(";") > first.count(",") else ","
-        names = [name.strip() for name in first.rstrip("\r\n").split(separator)]
-        rows = [row for row in csv.reader(stream, delimiter=separator) if row]
-    if any(_is_number(name) for name in names):
-        raise ConfigError("has no header", where=str(file), mend="Name its columns in the first line")
-    columns = {
-        name: np.array([float(row[i]) for row in rows])
-        for i, name in enumerate(names)
-        if rows and _is_number(rows[0][i])
+    table = read_table(file)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        name: table.numbers(i) for i, name in enumerate(table.names) if table.is_numeric(i)
     }
-    arrays: dict[str, npt.NDArray[Any]] = dict(columns)
     units = {key: unit for key in arrays if (unit := _suffix_unit(key))}
     return _Content(arrays, None, units)
 
 
 def _read_wav(file: Path) -> _Content:
-    with wave.open(str(file), "rb") as stream:
-        width, n_axes = stream.getsampwidth(), stream.getnchannels()
-        rate_hz = float(stream.getframerate())
-        raw = stream.readframes(stream.getnframes())
+    try:
+        with wave.open(str(file), "rb") as stream:
+            width, n_axes = stream.getsampwidth(), stream.getnchannels()
+            rate_hz = float(stream.getframerate())
+            raw = stream.readframes(stream.getnframes())
+    except wave.Error as error:
+        if "unknown format" not in str(error):
+            raise
+        raise SourceError(
+            f"holds no whole numbers ({error}; 3 is floating point)",
+            where=str(file),
+            mend="Save it as PCM of 16, 24 or 32 bits, or its samples as .npz",
+        ) from error
     if width == 3:
         wide = np.zeros((len(raw) // 3, 4), dtype=np.uint8)
         wide[:, 1:] = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3)
@@ -239,11 +248,3 @@ def _resampled(
     ratio = Fraction(resample_hz / rate_hz).limit_denominator(10_000)
     out: npt.NDArray[np.float64] = resample_poly(samples, ratio.numerator, ratio.denominator, axis=-1)
     return out
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

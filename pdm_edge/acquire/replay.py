@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from pdm_edge.acquire.recordings import Recording
+from pdm_edge.acquire.tables import read_table
 from pdm_edge.clock import FixedClock
-from pdm_edge.errors import ConfigError, SourceError
+from pdm_edge.errors import ConfigError, RecordError
 from pdm_edge.ports import Clock
-from pdm_edge.records import GOOD, Measurement, Reading, Waveform, bad
+from pdm_edge.records import GOOD, Measurement, Reading, Waveform, bad, check_id
 
 
 class ReplaySource:
@@ -51,11 +52,8 @@ class ReplaySource:
             return ()
         if self._realtime:
             due_s = self._start_s + (self._at + samples.shape[1]) / recording.sample_rate_hz
-            wait_s = due_s - time.monotonic()
-            if wait_s > 0:
-                time.sleep(min(wait_s, timeout_s))
-                if wait_s > timeout_s:
-                    return ()
+            if not _is_due(due_s, timeout_s):
+                return ()
         stamp = self._clock.stamp()
         duration_s = samples.shape[1] / recording.sample_rate_hz
         if isinstance(self._clock, FixedClock):
@@ -76,10 +74,17 @@ class ReplaySource:
 
 
 class ReadingsReplay:
-    """Plays the columns of a .csv of scalars, one row each `1 / sample_rate_hz`.
+    """Plays the columns of a .csv of scalars, one row each `1 / sample_rate_hz`; with `realtime`, as slowly.
 
     `columns` gives each column that is wanted its unit, such as ``{"Temperature": "degc"}``; the
     quantity is the name of the column with what an id cannot hold left out.
+
+    Raises
+    ------
+    ConfigError
+        If a column is not there, or its name makes no quantity.
+    SourceError
+        If the file cannot be read.
     """
 
     def __init__(
@@ -90,32 +95,25 @@ class ReadingsReplay:
         sensor: str,
         sample_rate_hz: float,
         clock: Clock,
+        realtime: bool = False,
     ) -> None:
-        import csv
-
         self.name = f"replay {path.name}"
         self._sensor = sensor
         self._clock = clock
         self._period_s = 1.0 / sample_rate_hz
         self._bad = 0
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                first = stream.readline()
-                separator = ";" if first.count(";") > first.count(",") else ","
-                names = [name.strip() for name in first.rstrip("\r\n").split(separator)]
-                rows = [row for row in csv.reader(stream, delimiter=separator) if row]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise SourceError(f"cannot be read: {error}", where=str(path)) from error
-        missing = sorted(set(columns) - set(names))
+        self._realtime = realtime
+        table = read_table(path)
+        missing = sorted(set(columns) - set(table.names))
         if missing:
             raise ConfigError(
-                f"has no column {missing[0]!r}", where=str(path), mend=f"It has {', '.join(names)}"
+                f"has no column {missing[0]!r}", where=str(path), mend=f"It has {', '.join(table.names)}"
             )
         self._columns = [
-            (names.index(name), "".join(c for c in name if c.isalnum() or c in "._-"), unit)
-            for name, unit in columns.items()
+            (table.names.index(name), _quantity(name, path), unit) for name, unit in columns.items()
         ]
-        self._rows = rows
+        self._rows = table.rows
+        self._start_s = time.monotonic()
         self._at = 0
 
     @property
@@ -124,6 +122,8 @@ class ReadingsReplay:
 
     def read(self, timeout_s: float) -> Sequence[Measurement]:
         if self.ended:
+            return ()
+        if self._realtime and not _is_due(self._start_s + (self._at + 1) * self._period_s, timeout_s):
             return ()
         row, stamp = self._rows[self._at], self._clock.stamp()
         self._at += 1
@@ -142,6 +142,26 @@ class ReadingsReplay:
 
     def close(self) -> None:
         return None
+
+
+def _is_due(due_s: float, timeout_s: float) -> bool:
+    """Wait for a time of the monotonic clock, at most `timeout_s`; whether it has come."""
+    wait_s = due_s - time.monotonic()
+    if wait_s > 0:
+        time.sleep(min(wait_s, timeout_s))
+    return wait_s <= timeout_s
+
+
+def _quantity(name: str, path: Path) -> str:
+    plain = "".join(c for c in name if c.isalnum() or c in "._-")
+    try:
+        return check_id(plain, "quantity")
+    except RecordError as error:
+        raise ConfigError(
+            f"column {name!r} names no quantity: {error.what}",
+            where=str(path),
+            mend="Rename it in the header with letters of ASCII",
+        ) from error
 
 
 def _number(text: str) -> float:

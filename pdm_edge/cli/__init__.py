@@ -1,6 +1,7 @@
 """The command line: results to stdout, talk to stderr.
 
-Exit status 0: fine. 1: an alarm was found. 2: usage, configuration or device failure.
+Exit status 0: fine. 1: an alarm was found. 2: usage, configuration or device failure. 70: a fault of
+the program itself, with its trace on stderr.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pdm_edge._version import __version__
 from pdm_edge.errors import PdmError
 
 __all__ = ["main"]
+
+_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h
 
 _COMMANDS = {
     "analyze": "pdm_edge.cli.analyze",
@@ -78,3 +81,12 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
+    except BrokenPipeError:
+        # Who reads the results has had enough; what is left in the pipe's buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)
+    except Exception:
+        # 1 would say that an alarm was found.
+        logging.basicConfig(stream=sys.stderr)  # the fault may have come before the options were read
+        logging.getLogger(__name__).exception("a fault of pdm-edge itself, please report it")
+        sys.exit(_SOFTWARE)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pdm_edge import features as f
 from pdm_edge.assess.evidence import BESIDE_DB, LINE_LEVEL_DB
+from pdm_edge.config_errors import At
 from pdm_edge.errors import ConfigError
 from pdm_edge.features.spectrum import check_band_hz
 from pdm_edge.records import FeatureSchema
@@ -101,17 +102,18 @@ def analyse(record: Recording, *, geometry: f.BearingGeometry | None, options: d
             mend="Give --speed-rpm",
         )
     n_window = min(round(options["window_s"] * rate_hz), record.samples.shape[1])
-    plan = f.FeaturePlan(
-        sample_rate_hz=rate_hz,
-        n_samples=n_window,
-        unit=record.unit,
-        axes=record.axes,
-        shaft_hz=speed_hz,
-        extras=tuple(name for name in f.EXTRAS if name != "displacement_rms" or record.unit != "mm_s"),
-        orders=() if speed_hz is None else (1, 2, 3),
-    )
-    extractor = f.FeatureExtractor(plan)
-    table = f.windows_matrix(extractor, record.samples)
+    with At(str(record.path)):
+        plan = f.FeaturePlan(
+            sample_rate_hz=rate_hz,
+            n_samples=n_window,
+            unit=record.unit,
+            axes=record.axes,
+            shaft_hz=speed_hz,
+            extras=tuple(name for name in f.EXTRAS if name != "displacement_rms" or record.unit != "mm_s"),
+            orders=() if speed_hz is None else (1, 2, 3),
+        )
+        extractor = f.FeatureExtractor(plan)
+        table = f.windows_matrix(extractor, record.samples)
     bands: tuple[f.BandChoice, ...] = ()
     lines: tuple[Line, ...] = ()
     if record.unit != "mm_s":

@@ -13,6 +13,7 @@ from rich.table import Table
 from pdm_edge import features as f
 from pdm_edge.assess.evidence import LINE_LEVEL_DB, LINE_NAMES
 from pdm_edge.cli.analysis import Analysis, analyse, spread
+from pdm_edge.cli.options import positive
 from pdm_edge.cli.show import json_line
 from pdm_edge.errors import ConfigError
 
@@ -23,8 +24,10 @@ from pdm_edge.errors import ConfigError
 @click.option("--unit", help="g, m_s2 or mm_s, where the file does not state it.")
 @click.option("--variable", help="Which array of the file; a pattern such as '*DE_time' will do.")
 @click.option("--scale", type=float, default=1.0, help="Factor from the numbers in the file to the unit.")
-@click.option("--window-s", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
-@click.option("--speed-rpm", type=click.FloatRange(min=0, min_open=True), help="Speed of the shaft.")
+@click.option(
+    "--window-s", type=float, callback=positive, default=1.0, show_default=True, help="Length of a window."
+)
+@click.option("--speed-rpm", type=float, callback=positive, help="Speed of the shaft.")
 @click.option(
     "--bearing", help="Designation from the catalogue, such as 6205, or a 62xx or 63xx with --balls."
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pdm_edge.errors import ConfigError
+from pdm_edge.errors import ConfigError, StoreError
 
 
 @click.command()
@@ -31,17 +31,24 @@ def export(database: Path, out: Path, what: Any, subject: str, alarm: str) -> No
     from pdm_edge.store.export import export_csv, export_npz, export_parquet, export_spectra_npz
 
     kind = out.suffix.lower()
-    if kind == ".csv":
-        n = export_csv(database, out, what=what, subject=subject)
-    elif kind == ".parquet":
-        n = export_parquet(database, out, what=what, subject=subject)
-    elif kind == ".npz" and what == "spectra":
-        n = export_spectra_npz(database, out, subject=subject, alarm=alarm)
-    elif kind == ".npz":
-        n = export_npz(database, out, subject=subject, alarm=alarm)
-    else:
-        raise ConfigError(
-            f"unknown kind of file {kind!r}", where=str(out), mend="Name .csv, .parquet or .npz"
-        )
+    try:
+        if kind == ".csv":
+            n = export_csv(database, out, what=what, subject=subject)
+        elif kind == ".parquet":
+            n = export_parquet(database, out, what=what, subject=subject)
+        elif kind == ".npz" and what == "spectra":
+            n = export_spectra_npz(database, out, subject=subject, alarm=alarm)
+        elif kind == ".npz":
+            n = export_npz(database, out, subject=subject, alarm=alarm)
+        else:
+            raise ConfigError(
+                f"unknown kind of file {kind!r}", where=str(out), mend="Name .csv, .parquet or .npz"
+            )
+    except OSError as error:
+        raise StoreError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(out),
+            mend="Name a file in a folder that is there and may be written to",
+        ) from error
     arrays = "spectra" if what == "spectra" else "waveforms"
     click.echo(f"{n} {arrays if kind == '.npz' else 'rows'} written to {out}")

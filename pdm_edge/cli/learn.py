@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pdm_edge.cli.options import positive
 from pdm_edge.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ _CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--machine", "machine_id", help="Which machine; needed if the configuration has several.")
 @click.option("--from", "recordings", multiple=True, metavar="FILE", help="Healthy recording to learn from.")
 @click.option("--anyway", is_flag=True, help="Learn although the data look faulty or unsettled.")
-@click.option("--false-alarms-per-month", type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--false-alarms-per-month", type=float, callback=positive, help="The rate to set the threshold for."
+)
 @click.option(
     "--family",
     type=click.Choice(["linear", "dense", "pruned", "mobilenet", "squeezenet"]),
     help="Kind of model; else the one that CONFIG names.",
 )
 @click.option("--float32", is_flag=True, help="Do not quantize the weights to int8.")
-@click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Give up after so many s.")
+@click.option("--for", "for_s", type=float, callback=positive, help="Give up after so many s.")
 def learn(
     config: Path,
     machine_id: str | None,
@@ -68,9 +71,7 @@ def learn(
 @click.command()
 @click.argument("config", type=_CONFIG)
 @click.option("--machine", "machine_id", help="Which machine; needed if the configuration has several.")
-@click.option(
-    "--false-alarms-per-month", type=click.FloatRange(min=0, min_open=True), help="The rate to set it for."
-)
+@click.option("--false-alarms-per-month", type=float, callback=positive, help="The rate to set it for.")
 @click.option("--from", "recordings", multiple=True, metavar="FILE", help="Healthy recording to score.")
 def recalibrate(
     config: Path, machine_id: str | None, false_alarms_per_month: float | None, recordings: tuple[str, ...]

@@ -117,10 +117,10 @@ def _serve(
     replicas: int,
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """Start to receive from a source; return what ends it, and what asks its idle gateways."""
-    from pdm_edge.sync.open import SCHEMES, tls_context
+    from pdm_edge.sync.open import SCHEMES, parts_of, tls_context
     from pdm_edge.sync.secrets import secret
 
-    parts = urlsplit(source)
+    parts = parts_of(source, "--from")
     if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"unknown source {source!r}", where="--from", mend=f"It starts with {', '.join(SCHEMES)}"

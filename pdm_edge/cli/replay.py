@@ -14,7 +14,7 @@ import click
 
 from pdm_edge.cli.show import echo_advisory, json_line, number
 from pdm_edge.errors import ConfigError, ModelError
-from pdm_edge.records import Advisory, Gap, Record, Score
+from pdm_edge.records import Advisory, FeatureVector, Gap, Record, Score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from pdm_edge.machine import Machine
 
 _SENSOR = "vibration"
+"""What the sensor is called in the features, unless the model was learned from one of another name."""
 
 
 @click.command()
 @click.argument("recording")
 @click.option("--learn", multiple=True, metavar="FILE", help="Healthy recording to learn from first.")
 @click.option("--model", help="Judge by this bundle (path, or name of a shipped one).")
+@click.option("--sensor", help="Id of the sensor that the recording is of; else the one that --model knows.")
 @click.option("--sample-rate-hz", type=float, help="Where the file does not state it.")
 @click.option("--unit", help="g, m_s2 or mm_s, where the file does not state it.")
 @click.option("--variable", help="Which array of the file; a pattern such as '*DE_time' will do.")
@@ -51,10 +53,17 @@ def replay(recording: str, learn: tuple[str, ...], as_json: bool, **options: Any
     with tempfile.TemporaryDirectory() as folder:
         machine, learned = _prepared(config, Path(folder), learn, options)
         seen = _play(machine, _url(recording, options), as_json=as_json)
-    if machine.status.note:
-        # Not judged is not healthy: it must not end like a recording that was.
+    # Not judged is not healthy: it must not end like a recording that was.
+    note = machine.status.note
+    if note:
+        raise ModelError(note, where=recording, mend=_mend(note, machine))
+    needed = config.alarm.n
+    judged = seen.running if config.iso20816 is not None else len([s for s in seen.scores if s == s])
+    if seen.worst == "normal" and judged < needed:
         raise ModelError(
-            machine.status.note, where=recording, mend="Bring both to one rate with --resample-hz"
+            f"not judged: {judged} of {needed} windows needed of steady running",
+            where=recording,
+            mend="Give a longer recording, or shorter windows (--window-s)",
         )
     _summary(recording, machine, seen, learned, as_json=as_json)
     sys.exit(1 if seen.worst in ("alert", "alarm") else 0)
@@ -66,6 +75,7 @@ class _Seen:
 
     scores: list[float] = field(default_factory=list)
     advisories: list[Advisory] = field(default_factory=list)
+    running: int = 0
     lost_samples: int = 0
 
     def write(self, records: Sequence[Record]) -> None:
@@ -74,6 +84,8 @@ class _Seen:
                 self.scores.append(record.value)
             elif isinstance(record, Advisory):
                 self.advisories.append(record)
+            elif isinstance(record, FeatureVector):
+                self.running += record.state.startswith("running") and record.quality.level != "bad"
             elif isinstance(record, Gap) and record.what == "samples":
                 self.lost_samples += record.lost
 
@@ -95,7 +107,7 @@ def _config(recording: str, options: dict[str, Any], *, learning: bool) -> Machi
     if learning and options["model"]:
         raise ConfigError("--learn and --model exclude each other", mend="Give one of them")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(recording.partition("?")[0]).stem).lstrip("._-")
-    sensor: dict[str, Any] = {"id": _SENSOR, "source": _url(recording, options)}
+    sensor: dict[str, Any] = {"id": _sensor(options), "source": _url(recording, options)}
     if options["bearing"]:
         sensor["bearing"] = {"designation": options["bearing"]}
     machine: dict[str, Any] = {
@@ -114,6 +126,37 @@ def _config(recording: str, options: dict[str, Any], *, learning: bool) -> Machi
             mend="Give --learn HEALTHY_FILE, --model BUNDLE, or --group and --support of ISO 20816-3",
         )
     return parse_machine(machine, where="replay")
+
+
+def _sensor(options: dict[str, Any]) -> str:
+    """The sensor that is named, or the only one that the features of the model are of."""
+    from pdm_edge.detect.bundle import load_bundle
+
+    if options["sensor"]:
+        return str(options["sensor"])
+    if not options["model"]:
+        return _SENSOR
+    manifest = load_bundle(options["model"]).manifest
+    named = {name.partition("/")[0] for name in manifest.feature_names if "/" in name}
+    if manifest.input.sensor:
+        return manifest.input.sensor
+    if len(named) > 1:
+        raise ConfigError(
+            f"the model judges {len(named)} sensors together: {', '.join(sorted(named))}",
+            where=str(options["model"]),
+            mend="A recording is of one sensor; judge it live, or by --learn",
+        )
+    return named.pop() if named else _SENSOR
+
+
+def _mend(note: str, machine: Machine) -> str:
+    if note.startswith("model "):
+        return (
+            "Feed it as when it learned: sensor (--sensor), rate (--resample-hz), window (--window-s), "
+            "speed (--speed-rpm), bearing (--bearing)"
+        )
+    sensor = machine.config.sensor[0].id
+    return "Look at the sensor, its cable and its mount" if note.startswith(f"sensor {sensor!r}: ") else ""
 
 
 def _prepared(
@@ -145,7 +188,7 @@ def _play(machine: Machine, url: str, *, as_json: bool, quiet: bool = False) -> 
     from pdm_edge.monitor import Monitor
 
     seen = _Seen()
-    source = open_source(url, clock=FixedClock(), sensor=_SENSOR)
+    source = open_source(url, clock=FixedClock(), sensor=machine.config.sensor[0].id)
     with Monitor([machine], patient=[source], sinks=[seen]) as monitor:
         for advisory in monitor:
             if not quiet:

@@ -12,14 +12,13 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from pdm_edge.cli.options import positive
 from pdm_edge.cli.show import echo_advisory, json_line, machine_table
 
 
 @click.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds."
-)
+@click.option("--for", "for_s", type=float, callback=positive, help="Stop after so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print advisories as JSON lines.")
 def run(config: Path, for_s: float | None, as_json: bool) -> None:
     """Monitor the machines of CONFIG until Ctrl-C, SIGTERM or --for.

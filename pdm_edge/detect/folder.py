@@ -45,6 +45,12 @@ def roll_back(folder: Path, machine: str) -> None:
         If there is none.
     """
     previous = beside(folder / machine, "previous")
+    if not previous.exists():
+        raise ModelError(
+            "there is no previous model to go back to",
+            where=str(folder / machine),
+            mend="One is kept when a model is replaced, recalibrated or reopened by a note",
+        )
     load_bundle(previous)
     bring(folder / machine, previous)
 

@@ -128,8 +128,8 @@ def export_npz(database: Path, out: Path, *, subject: str = "", alarm: str = "")
     """Write waveforms as arrays of shape (n_axes, n_samples); return their number.
 
     Contiguous pieces are joined. All must have one sample rate and unit, which stand in
-    ``sample_rate_hz`` and ``unit``, so that the file can be replayed; ``start_utc_ns``, ``sensor`` and
-    ``alarm`` name each array's origin, in the order of the arrays.
+    ``sample_rate_hz`` and ``unit``, so that the file can be replayed; ``start_utc_s`` (seconds since
+    1970), ``sensor``, ``alarm`` and ``axes`` (joined by commas) tell of each array, in their order.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def export_npz(database: Path, out: Path, *, subject: str = "", alarm: str = "")
         start_utc_s=np.array([p.utc_ns / 1e9 for p in pieces]),
         sensor=np.array([p.sensor for p in pieces]),
         alarm=np.array([p.alarm for p in pieces]),
-        axes=np.array(",".join(pieces[0].axes)),
+        axes=np.array([",".join(p.axes) for p in pieces]),
     )
     return len(pieces)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pdm_edge.errors import ConfigError
 from pdm_edge.ports import Uploader
@@ -36,7 +36,7 @@ def open_uploader(
         For a URL that cannot be used, or a secret in plain text. A far end that is not there is
         no error.
     """
-    parts = urlsplit(url)
+    parts = parts_of(url, "sync.url")
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise ConfigError(
             f"unknown far end {url!r}", where="sync.url", mend=f"It starts with {', '.join(SCHEMES)}://host"
@@ -72,6 +72,22 @@ def open_uploader(
     from pdm_edge.sync.http import HttpUploader
 
     return HttpUploader(url, token=secret(token, "sync.token"), context=context, encoding=encoding)
+
+
+def parts_of(url: str, where: str) -> SplitResult:
+    """The parts of a URL; its port is one that can be.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{url!r}: {error}", where=where, mend="Write scheme://host:port") from error
+    return parts
 
 
 def tls_context(
