@@ -214,7 +214,7 @@ def test_a_column_that_names_no_quantity_is_refused_once(tmp_path: Path) -> None
     ("line", "says"),
     [
         ("batch_rows = 0", "sync.batch_rows: batch_rows is 0: nothing would be sent"),
-        ("timeout_s = nan", "timeout_s is nan"),
+        ("timeout_s = nan", "sync: timeout_s: is nan"),
         ("timeout_s = 0.0", "timeout_s is 0"),
     ],
 )
