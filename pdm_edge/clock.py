@@ -13,6 +13,8 @@ from pdm_edge.records import Stamp
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_ERROR = 5  # adjtimex(2): clock not synchronised
 _CHECK_EVERY_NS = 10_000_000_000
+_CLOSE_NS = 50_000
+_READINGS = 3
 
 
 class SystemClock:
@@ -30,8 +32,12 @@ class SystemClock:
         self.boot_id = boot_id()
 
     def stamp(self) -> Stamp:
-        monotonic_ns = time.monotonic_ns()
-        return Stamp(time.time_ns(), monotonic_ns, self.boot_id, self._is_trusted(monotonic_ns))
+        """Both clocks, read within 50 us of each other unless the processor is kept busy for longer."""
+        for _ in range(_READINGS):
+            monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
+            if time.monotonic_ns() - monotonic_ns < _CLOSE_NS:
+                break
+        return Stamp(utc_ns, monotonic_ns, self.boot_id, self._is_trusted(monotonic_ns))
 
     def _is_trusted(self, monotonic_ns: int) -> bool:
         if self._fixed is not None:

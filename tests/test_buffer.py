@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -160,13 +161,23 @@ def test_the_cap_holds_waveforms_go_first_and_every_loss_is_told_exactly(tmp_pat
 
 
 def test_features_are_given_up_only_when_waveforms_are_gone_and_alarms_stay(tmp_path: Path) -> None:
-    buffer = opened(tmp_path / "b.db", max_mb=2)
+    buffer = opened(tmp_path / "b.db", max_mb=4)
     buffer.write([alarm(n) for n in range(20)])
-    for n in range(0, 60_000, 500):
-        buffer.write([features(n + i) for i in range(500)])
+    for n in range(0, 60):
+        buffer.write([wave(n)])
+    waves_left, features_lost = [], []
+    for n in range(0, 140_000, 1000):
+        buffer.write([features(n + i) for i in range(1000)])
+        lanes = buffer.status().lanes
+        waves_left.append(lanes["waveform"].rows)
+        features_lost.append(lanes["feature"].evicted)
+        assert lanes["feature"].rows + lanes["feature"].evicted == n + 1000
+    assert waves_left[0] == 60
+    assert all(waves == 0 or lost == 0 for waves, lost in zip(waves_left, features_lost, strict=True))
+    assert any(0 < waves < 60 for waves in waves_left)
+    assert features_lost[-1] > 0
     status = buffer.status()
-    assert status.lanes["feature"].evicted > 0
-    assert status.lanes["alarm"].rows == 20
+    assert (status.lanes["alarm"].rows, status.lanes["alarm"].evicted) == (20, 0)
     assert status.lanes["event"].rows >= 1
     buffer.close()
 
@@ -204,6 +215,25 @@ def test_a_file_of_a_newer_version_or_another_gateway_is_refused(tmp_path: Path)
         opened(path)
 
 
+def test_a_file_from_before_the_first_release_is_told_from_a_newer_one_and_left_untouched(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "b.db"
+    buffer = opened(path)
+    buffer.write([features(0)])
+    buffer.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE _sqlite_migrations SET name = '0001_buffer' WHERE name LIKE '0001%'")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"development version .* \(step '0001_buffer'\)") as caught:
+        opened(path)
+    assert "newer" not in str(caught.value)
+    assert "deliver them with the version that made it" in str(caught.value)
+    assert path.read_bytes() == before
+
+
 def test_a_damaged_file_is_set_aside_and_a_new_one_made(tmp_path: Path) -> None:
     path = tmp_path / "b.db"
     buffer = opened(path)
@@ -213,8 +243,11 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_made(tmp_path: Path) -> None:
     content[100:5000] = bytes(4900)
     path.write_bytes(content)
     buffer = opened(path)
-    (batch,) = drained(buffer)
-    assert b"was damaged" in batch.rows[0].body
+    told, *others = drained(buffer)
+    assert b"was damaged" in told.rows[0].body
+    # No row was on the pages that are gone: the first, and the one that says where pages belong.
+    assert sum(len(batch.rows) for batch in others) == 2000
+    assert msgspec.json.decode(told.rows[0].body)["lost"] == 0
     aside = list(tmp_path.glob("b.db.corrupt-*"))
     assert [f.read_bytes() == bytes(content) for f in aside] == [True]
     buffer.close()

@@ -12,12 +12,23 @@ import numpy as np
 import pytest
 from test_buffer import SCHEMA, alarm, drained, features, opened, stamp, wave
 
-from pdm_edge import Advisory, FeatureSchema, FeatureVector, Gap, Receipt, Stamp, SystemClock, Waveform
+from pdm_edge import (
+    Advisory,
+    FeatureSchema,
+    FeatureVector,
+    Gap,
+    Reading,
+    Receipt,
+    Stamp,
+    SystemClock,
+    Waveform,
+)
 from pdm_edge.errors import StoreError
 from pdm_edge.records import Want
 from pdm_edge.store import Buffer, read_status
 from pdm_edge.store.packing import pack, unpack
 from pdm_edge.store.reading import BATCH_BYTES
+from pdm_edge.store.writing import CLOCK_TOLERANCE_NS
 
 
 def bodies(buffer: Buffer, kind: str) -> list[dict[str, object]]:
@@ -396,8 +407,8 @@ def test_numbers_of_rows_that_have_left_never_come_back_also_after_a_new_start(t
         if n % 2:
             drained(buffer)
         with buffer._lock, buffer._file.transaction() as connection:
-            buffer._eviction.drop_delivered(connection)
-            while buffer._eviction.give_up(connection, 10**9):
+            buffer._room.eviction.drop_delivered(connection)
+            while buffer._room.eviction.give_up(connection, 10**9):
                 continue
         buffer.close()
         assert numbers(tmp_path / "b.db") == []
@@ -405,32 +416,86 @@ def test_numbers_of_rows_that_have_left_never_come_back_also_after_a_new_start(t
     assert seen == sorted(set(seen))
 
 
-def test_times_come_back_exactly_whatever_the_clocks_do(tmp_path: Path) -> None:
-    day_ns = 86_400_000_000_000
-    times = [
-        (0, 1),
-        (5, 2),
-        (-3 * day_ns, 3),
-        (9000 * day_ns, 4),
-        (7, 40 * day_ns),
-        (20_000 * day_ns, 5),
-        (9, 6),
-    ]
-    given = [
-        FeatureVector(
-            "pump", features(0).values, SCHEMA, Stamp(1_790 * 10**15 + utc, mono, "boot", True), 1.0
-        )
+def rows_at(times: list[tuple[int, int]]) -> list[FeatureVector]:
+    """Rows with these wall and monotonic times, both in ns."""
+    start = 1_790 * 10**15
+    return [
+        FeatureVector("pump", features(0).values, SCHEMA, Stamp(start + utc, mono, "boot", True), 1.0)
         for utc, mono in times
     ]
-    buffer = opened(tmp_path / "b.db")
+
+
+def kept_times(path: Path, given: list[FeatureVector]) -> list[tuple[int, int]]:
+    """Write rows in one piece and one by one; their times as the far end and any SQLite tool see them."""
+    buffer = opened(path)
     buffer.write(given)
     for one in given:
         buffer.write([one])
-    batch = buffer.next_batch(100)
+    batch = buffer.next_batch(1000)
     assert batch is not None
-    assert [row.stamp for row in batch.rows] == [one.stamp for one in given] * 2
     sql = "SELECT utc_ns, monotonic_ns FROM outbox ORDER BY seq"
-    connection = sqlite3.connect(tmp_path / "b.db")
-    assert connection.execute(sql).fetchall() == [(v.stamp.utc_ns, v.stamp.monotonic_ns) for v in given] * 2
+    connection = sqlite3.connect(path)
+    kept = connection.execute(sql).fetchall()
     connection.close()
     buffer.close()
+    assert [(row.stamp.utc_ns, row.stamp.monotonic_ns) for row in batch.rows] == kept
+    return kept
+
+
+def test_times_come_back_exactly_whatever_the_clocks_do(tmp_path: Path) -> None:
+    day_ns = 86_400_000_000_000
+    jumps = [(0, 0), (-3 * day_ns, 3), (9000 * day_ns, 4), (40 * day_ns + 7, 40 * day_ns), (10**9, 5)]
+    jumps += [(10**9 + CLOCK_TOLERANCE_NS + 2, 6), (7, 7)]
+    given = rows_at(jumps)
+    kept = kept_times(tmp_path / "b.db", given)
+    assert kept == [(v.stamp.utc_ns, v.stamp.monotonic_ns) for v in given] * 2
+
+
+def test_what_two_clocks_vary_by_between_two_readings_costs_at_most_the_tolerance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    monotonic_ns = np.cumsum(rng.integers(1, 10**9, 400))
+    # Read late by 20 us and more, steadily drifting, and set by 0.3 s in the middle.
+    late_ns = np.abs(rng.normal(0, 20_000, 400)) + np.linspace(0, 5e6, 400) + 3e8 * (np.arange(400) > 200)
+    given = rows_at([(int(m + late), int(m)) for m, late in zip(monotonic_ns, late_ns, strict=True)])
+    kept = kept_times(tmp_path / "b.db", given)
+    assert [mono for _, mono in kept] == [v.stamp.monotonic_ns for v in given] * 2
+    off_ns = [abs(utc - v.stamp.utc_ns) for (utc, _), v in zip(kept, given * 2, strict=True)]
+    assert 0 < max(off_ns) <= CLOCK_TOLERANCE_NS
+    connection = sqlite3.connect(tmp_path / "b.db")
+    (headers,) = connection.execute("SELECT count(*) FROM headers").fetchone()
+    connection.close()
+    assert headers <= 16
+
+
+def test_the_trend_counts_each_vector_once_however_rows_are_mixed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    other = FeatureSchema(("a", "b", "c"), ("g", "g", "g"))
+    expected: dict[tuple[str, int], list[float]] = {}
+    rows: list[FeatureVector | Advisory | Reading] = []
+    for n in range(700):
+        machine, seconds = str(rng.choice(["pump", "fan"])), n / 4
+        if rng.random() < 0.2:
+            rows.append(Reading("de", "temperature", 41.5, "degc", stamp(int(seconds * 1e9))))
+        elif rng.random() < 0.05:
+            rows.append(alarm(n))
+        values = np.array([n, n, n] if machine == "fan" else [n, -n], dtype=np.float32)
+        schema = other if machine == "fan" else SCHEMA
+        rows.append(FeatureVector(machine, values, schema, stamp(int(seconds * 1e9)), 1.0))
+        expected.setdefault((machine, int(seconds // 60)), []).append(float(n))
+    path = tmp_path / "b.db"
+    buffer = opened(path)
+    while rows:
+        size = int(rng.integers(1, 90))
+        buffer.write(rows[:size])
+        del rows[:size]
+    buffer.close()
+    connection = sqlite3.connect(path)
+    sql = (
+        'SELECT machine, monotonic_ns / 60000000000, windows, coalesce("x/rms [g] mean", "a [g] mean"),'
+        ' coalesce("x/rms [g] max", "a [g] max") FROM trend ORDER BY rowid'
+    )
+    found = {(machine, minute): rest for machine, minute, *rest in connection.execute(sql)}
+    connection.close()
+    assert found.keys() == expected.keys()
+    for key, given in expected.items():
+        assert found[key] == [len(given), pytest.approx(np.mean(given)), max(given)]

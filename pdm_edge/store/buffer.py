@@ -24,12 +24,11 @@ from typing import Final, TypeVar
 from pdm_edge.errors import StoreError, StoreFullError, SyncError
 from pdm_edge.ports import Clock
 from pdm_edge.records import LANES, Batch, FeatureVector, Gap, Lane, Receipt, Record, Want
-from pdm_edge.store import reading, refused
-from pdm_edge.store.evict import Eviction, Lost
+from pdm_edge.store import reading, refused, settling
 from pdm_edge.store.file import SHARES, BufferFile, DamagedError
-from pdm_edge.store.leaving import remove
 from pdm_edge.store.opening import is_damage
-from pdm_edge.store.rows import Stored, to_row, to_stored
+from pdm_edge.store.room import Room
+from pdm_edge.store.rows import Stored, to_stored
 from pdm_edge.store.salvage import salvage
 from pdm_edge.store.status import BufferStatus, query_status
 from pdm_edge.store.trend import Trend
@@ -37,10 +36,6 @@ from pdm_edge.store.writing import RowWriter
 
 logger = logging.getLogger(__name__)
 
-KEPT_ROWS: Final = 1000
-"""Delivered rows that stay in each lane of `_KEPT_LANES`, should the far end ask for them again."""
-
-_KEPT_LANES: Final = frozenset({"alarm", "event", "feature"})
 _URGENT: Final = frozenset({"alarm", "event"})
 _PENDING_MOST: Final = 5000
 _T = TypeVar("_T")
@@ -89,20 +84,17 @@ class Buffer:
         self.counters: Counter[str] = Counter()
         self._clock = clock
         self._commit_s = commit_s
+        self._on_request = frozenset(on_request)
         self._lock = threading.RLock()
         self._trend = Trend(max_mb * 1_000_000)
         self._pending: list[FeatureVector | Stored] = []
         self._timer: threading.Timer | None = None
         self._link_error: str | None = None  # not known yet
         self._closed = False
+        self._writer = RowWriter()
         self._file = BufferFile(self.path, gateway, max_mb)
         try:
             self._start(self._file.set_aside)
-            with self._file.transaction() as connection:
-                connection.executemany(
-                    "UPDATE lanes SET on_request = ? WHERE name = ?",
-                    [(int(lane in on_request), lane) for lane in LANES],
-                )
         except BaseException:
             self._file.close()
             raise
@@ -119,8 +111,7 @@ class Buffer:
         """
         if not records:
             return
-        rows = [to_row(record) for record in records]
-        vectors = [row for row in rows if isinstance(row, FeatureVector)]
+        rows = [record if type(record) is FeatureVector else to_stored(record) for record in records]
         with self._lock:
             waits = self._commit_s > 0 and not any(map(_is_urgent, rows))
             if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
@@ -130,7 +121,6 @@ class Buffer:
                 self._mended(lambda: self._commit([*self._pending, *rows]))
                 self._forget_pending()
             self.counters["written"] += len(rows)
-            self._trend.add(vectors)
 
     def flush(self) -> None:
         """Make durable what waits for `commit_s`; see `write` for what is raised."""
@@ -166,8 +156,9 @@ class Buffer:
                     f"receipt through {receipt.through_seq} in lane {receipt.lane}, sent only to {handed_out}"
                 )
             settled = self._mended(lambda: self._relieved(lambda: self._settle(receipt, batch, since_s)))
-            self._file.shrink(emptied=batch.lane == "waveform" or not batch.rows)
-            return settled
+            if settled.gone or batch.want or not batch.rows:
+                self._file.shrink(emptied=batch.lane == "waveform" or not batch.rows)
+            return settled.rows
 
     def poll(self) -> Batch:
         """A batch without rows: it says how far the alarms were delivered, and lets the far end ask."""
@@ -203,22 +194,12 @@ class Buffer:
     def sent_on(self, day: str) -> int:
         """Bytes sent on a day (``2026-11-24``, UTC), as noted by `note_sent`."""
         with self._lock:
-            found = self._file.connection.execute(
-                "SELECT bytes FROM traffic WHERE day = ?", (day,)
-            ).fetchone()
-        return int(found[0]) if found else 0
+            return settling.sent_on(self._file.connection, day)
 
     def note_sent(self, day: str, n_bytes: int) -> None:
         """Add to the bytes sent on a day; a month of days is kept."""
         with self._lock, self._file.transaction() as connection:
-            connection.execute(
-                "INSERT INTO traffic (day, bytes) VALUES (?, ?)"
-                " ON CONFLICT (day) DO UPDATE SET bytes = bytes + excluded.bytes",
-                (day, n_bytes),
-            )
-            connection.execute(
-                "DELETE FROM traffic WHERE day NOT IN (SELECT day FROM traffic ORDER BY day DESC LIMIT 31)"
-            )
+            settling.note_sent(connection, day, n_bytes)
 
     def note_failure(self, text: str) -> None:
         """What keeps the link down, for those who read the status; empty when it is up."""
@@ -238,7 +219,7 @@ class Buffer:
             try:
                 self.flush()
                 self._trend.end_minutes()
-                self._insert([])
+                self._insert([], is_last=True)
             except StoreError as error:
                 logger.error("at closing, %d rows were not stored: %s", len(self._pending), error)
             finally:
@@ -248,52 +229,65 @@ class Buffer:
 
     def _start(self, aside: Path | None) -> None:
         """Begin on a file that was just opened; `aside` is the damaged one that it replaces."""
+        known_last = self._writer.last_seq
         self._writer = RowWriter()
         self._writer.load(self._file.connection)
-        self._eviction = Eviction()
-        self._open_gaps: dict[tuple[Lane, bool], tuple[int, Gap]] = {}
-        self._kept: dict[Lane, int] = {}
+        self._room = Room(self._file, self._writer, self._clock, self.counters)
         self._handed_out: dict[tuple[Lane, str], tuple[Batch, float]] = {}
         self._link_error = None
         self._trend.forget_columns()
-        if aside is None:
-            return
-        saved, lost = salvage(aside, self._file.connection)
-        self._writer.load(self._file.connection)
-        self.counters["set aside"] += 1
-        why = f"the buffer file was damaged; it is kept as {aside.name}; {saved} rows were saved from it"
-        self._commit([to_stored(Gap("buffer", "rows", lost, why, self._clock.stamp()))])
+        if aside is not None:
+            found = salvage(aside, self._file.connection, known_last)
+            self._writer.load(self._file.connection)
+            self.counters["set aside"] += 1
+        connection = self._file.connection
+        marked = {name for (name,) in connection.execute("SELECT name FROM lanes WHERE on_request")}
+        if marked != self._on_request:  # else nothing is written: the disk may be full
+            with self._file.transaction():
+                connection.executemany(
+                    "UPDATE lanes SET on_request = ? WHERE name = ?",
+                    [(int(lane in self._on_request), lane) for lane in LANES],
+                )
+        if aside is not None:
+            why = f"the buffer file was damaged; it is kept as {aside.name}; {found.told}"
+            gap = Gap("buffer", "rows", found.lost, why, self._clock.stamp(), found.first, found.last)
+            self._commit([to_stored(gap)])
 
     def _mended(self, work: Callable[[], _T]) -> _T:
-        """Do it; if the file turns out to be damaged, begin a new one and do it once more."""
+        """Do it; if the file turns out to be damaged, begin a new one and do it again."""
         if self._file.bring_back():
             self.counters["brought back"] += 1
         if self._file.is_suspect:
             self._start(self._file.renew())
-        try:
-            return work()
-        except DamagedError as error:
-            logger.error("%s", error)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise self._file.explained(error) from error
-            logger.error("%s: %s", self.path, error)
-        self._start(self._file.renew())
+        for found_sound in (False, True):
+            try:
+                return work()
+            except DamagedError as error:
+                logger.error("%s", error)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise self._file.explained(error) from error
+                logger.error("%s: %s", self.path, error)
+            # SQLite's own check does not look at everything: the second time it is not asked.
+            self._start(self._file.renew(condemned=found_sound))
         return work()
 
     # writing
 
     def _commit(self, rows: Sequence[FeatureVector | Stored]) -> None:
-        self._make_room()
+        self._room.make(self._in_flight())
         self._relieved(lambda: self._insert(rows))
 
-    def _insert(self, rows: Sequence[FeatureVector | Stored]) -> None:
+    def _insert(self, rows: Sequence[FeatureVector | Stored], *, is_last: bool = False) -> None:
         self._writer.forget()
         with self._file.transaction() as connection:
             self._writer.insert(connection, rows)
+            if is_last:
+                self._writer.note_last(connection)
             self._trend.write(connection)
-        self._writer.keep()
+            self._file.note_size()
         self._trend.written()
+        self._trend.add(self._writer.keep())
 
     def _relieved(self, work: Callable[[], _T]) -> _T:
         """Do it; if it does not fit, give up rows and do it once more."""
@@ -302,11 +296,15 @@ class Buffer:
         except StoreFullError as error:
             self._file.relieve()
             try:
-                if not self._give_up():
+                if not self._room.give_up(self._in_flight()):
                     raise
             except StoreFullError:
                 raise error from None
         return work()
+
+    def _in_flight(self) -> dict[Lane, int]:
+        """Through where each lane was handed out: those rows stay."""
+        return {lane: batch.through_seq for (lane, want), (batch, _) in self._handed_out.items() if not want}
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -335,52 +333,7 @@ class Buffer:
         self._pending = []
         self._stop_timer()
 
-    # keeping the cap
-
-    def _make_room(self) -> None:
-        try:
-            if not self._file.is_crowded:
-                return
-            with self._file.transaction() as connection:
-                self._eviction.drop_delivered(connection)
-            self._kept.clear()
-            while self._file.is_crowded and self._give_up():
-                continue
-            self._file.shrink(emptied=False)
-        except StoreFullError as error:
-            # The disk, not the cap: what is written next may still fit, or be relieved.
-            logger.warning("no room could be made: %s", error)
-
-    def _give_up(self) -> bool:
-        """Give up a share of the least important rows and tell it; False if there are none."""
-        self._eviction.spared = {seq for seq, _ in self._open_gaps.values()}
-        self._eviction.in_flight = {
-            lane: batch.through_seq for (lane, want), (batch, _) in self._handed_out.items() if not want
-        }
-        self._writer.forget()
-        with self._file.transaction() as connection:
-            lost = self._eviction.give_up(connection, self._file.share_bytes)
-            if lost is None:
-                return False
-            noted = self._note_gap(connection, lost)
-        self._writer.keep()
-        self._kept.clear()
-        self._open_gaps[lost.lane, lost.thinned] = noted
-        self.counters["evicted"] += lost.rows
-        return True
-
-    def _note_gap(self, connection: sqlite3.Connection, lost: Lost) -> tuple[int, Gap]:
-        """Write the loss down, or widen the note of the last one if it has not been sent yet."""
-        held = self._open_gaps.get((lost.lane, lost.thinned))
-        rows, first, last = lost.rows, lost.first, lost.last
-        waits = held is not None and held[0] > self._eviction.in_flight.get("event", 0)
-        if held is not None and waits and remove(connection, "event", [held[0]]):
-            rows += held[1].lost
-            first, last = min(first, held[1].first or first), max(last, held[1].last or last)
-        how = "every second row of the oldest" if lost.thinned else "oldest rows"
-        why = f"buffer full: {how} of lane {lost.lane} given up"
-        gap = Gap("buffer", "rows", rows, why, self._clock.stamp(), first=first, last=last)
-        return self._writer.insert(connection, [to_stored(gap)]), gap
+    # refused rows
 
     def _set_aside(self, lane: Lane, seq: int, why: str) -> None:
         self._writer.forget()
@@ -390,7 +343,6 @@ class Buffer:
             if gap is not None:
                 self._writer.insert(connection, [to_stored(gap)])
         self._writer.keep()
-        self._kept.pop(lane, None)
         self.counters["set aside by the far end"] += 1
 
     def _release_refused(self) -> int:
@@ -407,7 +359,7 @@ class Buffer:
     def _note_wants(self, wants: Sequence[Want]) -> None:
         if wants or self._link_error != "":
             with self._file.transaction() as connection:
-                reading.add_wants(connection, wants)
+                settling.add_wants(connection, wants)
                 connection.execute("UPDATE link SET last_error = ''")
             self._link_error = ""
 
@@ -427,25 +379,19 @@ class Buffer:
                 return batch
         return None
 
-    def _settle(self, receipt: Receipt, batch: Batch, since_s: float) -> int:
-        lane, through, kept = receipt.lane, receipt.through_seq, self._kept.pop(receipt.lane, None)
+    def _settle(self, receipt: Receipt, batch: Batch, since_s: float) -> settling.Settled:
+        lane, through = receipt.lane, receipt.through_seq
         with self._file.transaction() as connection:
-            reading.add_wants(connection, receipt.wants)
+            settling.add_wants(connection, receipt.wants)
             if batch.want:
-                settled, kept = reading.settle_want(connection, batch, through), None
+                settled = settling.settle_want(connection, batch, through)
             else:
-                most = KEPT_ROWS if lane in _KEPT_LANES else 0
-                settled, kept = reading.settle_lane(connection, batch, through, most, kept)
-            rate = settled / max(time.monotonic() - since_s, 1e-6)
-            connection.execute(
-                "UPDATE lanes SET delivered = delivered + ?, receipt_utc_ns = ?,"
-                " rows_per_s = coalesce(0.8 * rows_per_s, 0.8 * ?) + 0.2 * ? WHERE lane = ?",
-                (settled, self._clock.stamp().utc_ns, rate, rate, LANES.index(lane)),
-            )
+                settled = settling.settle_lane(connection, batch, through)
+            rate = settled.rows / max(time.monotonic() - since_s, 1e-6)
+            settling.note_receipt(connection, lane, settled, rate, self._clock.stamp().utc_ns)
             if self._link_error != "":
                 connection.execute("UPDATE link SET last_error = ''")
         self._link_error = ""
-        self._kept |= {} if kept is None else {lane: kept}
         if batch.want and through >= batch.through_seq:
             del self._handed_out[batch.lane, batch.want]
         return settled

@@ -40,10 +40,13 @@ class Eviction:
 
     def drop_delivered(self, connection: sqlite3.Connection) -> int:
         """Remove rows that are only kept for the far end to ask again; return their number."""
-        return sum(
+        dropped = sum(
             remove_through(connection, lane, sent)
-            for lane, sent in connection.execute("SELECT name, sent_seq FROM lanes").fetchall()
+            for lane, sent in connection.execute("SELECT name, sent_seq FROM lanes WHERE kept").fetchall()
         )
+        if dropped:
+            connection.execute("UPDATE lanes SET kept = 0")
+        return dropped
 
     def give_up(self, connection: sqlite3.Connection, share_bytes: int) -> Lost | None:
         """Remove about `share_bytes` of the least important rows; None if there are none left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Final
 
 from pdm_edge.errors import StoreError, StoreFullError
 from pdm_edge.store.ballast import Ballast
+from pdm_edge.store.known_schema import PAGE_BYTES
 from pdm_edge.store.migrations import migrate
-from pdm_edge.store.opening import PAGE_BYTES, is_damage, open_file, plan
+from pdm_edge.store.opening import is_damage, open_file, plan
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,7 @@ _EVICT_ABOVE: Final = 0.85
 _FREE_PAGES: Final = 256
 SHARES: Final = 50  # one eviction frees about one part in so many of the cap
 _DISK_LOW_BYTES: Final = 262_144
+_UNKNOWN_PAGES: Final = 1 << 60
 
 
 class DamagedError(StoreError):
@@ -32,9 +35,11 @@ class BufferFile:
 
     def __init__(self, path: Path, gateway: str, max_mb: int) -> None:
         self.path = path
+        self._path_text = str(path)  # looked at with each write: as a text that takes half the time
         self._gateway = gateway
         self._plan = plan(max_mb)
         self._held_pages: int | None = None
+        self._noted_pages = _UNKNOWN_PAGES
         self._may_be_too_large = True
         self._given_bytes = 0
         self._opened_as: tuple[int, int] | None = None
@@ -47,14 +52,15 @@ class BufferFile:
             self.ballast.remove()
             raise
 
-    def renew(self) -> Path | None:
+    def renew(self, *, condemned: bool = False) -> Path | None:
         """Close the file, check it and open it again.
 
-        If it is damaged it is set aside and a new one made; returns where the old one is, or None.
+        If it is damaged, or `condemned`, it is set aside and a new one made; returns where the old one
+        is, or None.
         """
         self.connection.close()
         self.is_suspect = True
-        aside = self._open(check=True)
+        aside = self._open(check=True, condemned=condemned)
         self.is_suspect = False
         return aside
 
@@ -119,9 +125,15 @@ class BufferFile:
             self.is_suspect = self._identity() != self._opened_as
         return StoreError(f"cannot be written: {error}", where=where, mend="Check disk and permissions")
 
+    def note_size(self) -> None:
+        """Within a transaction, where asking for the size takes no lock of its own."""
+        (self._noted_pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+
     @property
     def is_crowded(self) -> bool:
         """Whether rows must be given up before more come."""
+        if self._held_pages is None and self._noted_pages <= _EVICT_ABOVE * self._plan.max_pages:
+            return False
         if self._held_pages is not None and not self._disk_is_low(beside_bytes=self._given_bytes):
             self._hold(None)
         (total,) = self.connection.execute("PRAGMA page_count").fetchone()
@@ -192,7 +204,7 @@ class BufferFile:
 
     def _is_deleted(self) -> bool:
         try:
-            self.path.stat()
+            os.stat(self._path_text)
         except FileNotFoundError:
             return self.path.parent.is_dir()
         except OSError:
@@ -207,9 +219,10 @@ class BufferFile:
             return None
         return found.st_dev, found.st_ino
 
-    def _open(self, *, check: bool = False) -> Path | None:
+    def _open(self, *, check: bool = False, condemned: bool = False) -> Path | None:
         try:
-            self.connection, aside = open_file(self.path, self._plan, check=check)
+            self._noted_pages = _UNKNOWN_PAGES
+            self.connection, aside = open_file(self.path, self._plan, check, condemned)
         except OSError as error:
             raise StoreError(f"cannot be opened: {error}", where=str(self.path)) from error
         try:
@@ -234,6 +247,7 @@ class BufferFile:
                 connection.execute(
                     "INSERT INTO gateway (id, first_seq) VALUES (?, ?)", (self._gateway, start)
                 )
+                connection.execute("UPDATE link SET first_seq = ?", (start,))
         elif found[0] != self._gateway:
             raise StoreError(
                 f"belongs to gateway {found[0]!r}, this one is {self._gateway!r}",

@@ -31,13 +31,22 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
     Raises
     ------
     StoreError
-        If the file was made by a newer version.
+        If the file was made by a newer version, or by one from before the first release.
     """
     from sqlite_utils import Database
 
     database = Database(connection)
     steps = _steps()
     applied = [step.name for step in steps.applied(database)]
+    former = [name for name in applied if name in _FORMER]
+    if former:
+        raise StoreError(
+            f"was made by a development version from before the first release (step {former[0]!r}),"
+            " whose tables this version does not read",
+            where=where,
+            mend="If its rows are still needed, deliver them with the version that made it;"
+            " then name another file in store.path or move this one away. It was left untouched",
+        )
     newer = [name for name in applied if name not in _NAMES]
     if newer:
         raise StoreError(
@@ -53,29 +62,34 @@ def _steps() -> Migrations:
     from sqlite_utils import Migrations
 
     steps = Migrations(_SET)
-    steps(name="0001_buffer")(_buffer)
+    steps(name="0001_lanes")(_lanes)
     steps(name="0002_refused")(_refused)
     return steps
 
 
-_NAMES: Final = frozenset({"0001_buffer", "0002_refused"})
+_NAMES: Final = frozenset({"0001_lanes", "0002_refused"})
+_FORMER: Final = frozenset({"0001_outbox", "0002_wants_boots_trend", "0001_buffer"})
+"""Steps of versions from before the first release: older, not newer than this one."""
 
 
-def _buffer(db: Database) -> None:
-    # Kept short: SQLite holds these texts in the first page, as long as they fit (the trend's
-    # columns may be too many); then no damage behind that page hides the tables.
-    db.execute("CREATE TABLE gateway (id TEXT, first_seq INTEGER)")
+def _lanes(db: Database) -> None:
+    # Short texts: SQLite keeps them in the first page as long as they fit. The trend's columns may be
+    # too many; what is then hidden by damage, `salvage` finds by the schema that it knows.
+    # The last number is noted at a clean close, twice; while the file is in use it is NULL here, and
+    # the ends of the lanes are in the write-ahead log.
+    db.execute("CREATE TABLE gateway (id TEXT, first_seq INTEGER, last_seq INTEGER)")
     db.execute("CREATE TABLE schemas (id TEXT PRIMARY KEY, names TEXT, units TEXT)")
     db.execute("CREATE TABLE boots (boot_id TEXT PRIMARY KEY, utc_minus_monotonic_ns INTEGER) WITHOUT ROWID")
     # What repeats from row to row is kept once, and what its times are counted from.
     db.execute(
         "CREATE TABLE headers (id INTEGER PRIMARY KEY, boot_id TEXT, clock_trusted INTEGER, kind TEXT,"
-        " subject TEXT, schema_id TEXT, context TEXT, from_monotonic_ns INTEGER, from_offset_ns INTEGER)"
+        " subject TEXT, schema_id TEXT, context TEXT, from_monotonic_ns INTEGER, offset_ns INTEGER)"
     )
     db.execute(
         "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, name TEXT, sent_seq INTEGER DEFAULT 0,"
         " delivered INTEGER DEFAULT 0, evicted INTEGER DEFAULT 0, on_request INTEGER DEFAULT 0,"
-        " gone INTEGER DEFAULT 0, gone_through INTEGER DEFAULT 0, receipt_utc_ns INTEGER, rows_per_s REAL)"
+        " kept INTEGER DEFAULT 0, gone INTEGER DEFAULT 0, gone_through INTEGER DEFAULT 0,"
+        " receipt_utc_ns INTEGER, rows_per_s REAL)"
     )
     # A table a lane: rows come at its end and leave at its beginning, so that pages are full and no
     # index is needed. A number is the file's, not the table's: see RowWriter.
@@ -83,14 +97,14 @@ def _buffer(db: Database) -> None:
         db.execute("INSERT INTO lanes (lane, name) VALUES (?, ?)", (number, lane))
         db.execute(
             f"CREATE TABLE outbox_{lane} (seq INTEGER PRIMARY KEY, header INTEGER, after_ns INTEGER,"
-            " offset_ns INTEGER, body BLOB NOT NULL)"
+            " body BLOB NOT NULL)"
         )
     db.execute(
         "CREATE TABLE wants (id TEXT PRIMARY KEY, lane INTEGER, after_seq INTEGER, through_seq INTEGER,"
         " alarm TEXT)"
     )
-    db.execute("CREATE TABLE link (last_error TEXT)")
-    db.execute("INSERT INTO link VALUES ('')")
+    db.execute("CREATE TABLE link (last_error TEXT, first_seq INTEGER, last_seq INTEGER)")
+    db.execute("INSERT INTO link (last_error) VALUES ('')")
     db.execute("CREATE TABLE traffic (day TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID")
     db.execute(
         "CREATE TABLE trend (utc TEXT, machine TEXT, windows INTEGER, boot_id TEXT, monotonic_ns INTEGER,"
@@ -98,7 +112,7 @@ def _buffer(db: Database) -> None:
     )
     each = " UNION ALL ".join(f"SELECT {n} AS lane, * FROM outbox_{lane}" for n, lane in enumerate(LANES))
     db.execute(
-        "CREATE VIEW outbox AS SELECT seq, lane, header, monotonic_ns + from_offset_ns + offset_ns AS utc_ns,"
+        "CREATE VIEW outbox AS SELECT seq, lane, header, monotonic_ns + offset_ns AS utc_ns,"
         " monotonic_ns, body FROM (SELECT *, from_monotonic_ns + after_ns AS monotonic_ns"
         f" FROM ({each}) JOIN headers ON id = header)"
     )

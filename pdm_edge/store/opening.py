@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from pdm_edge.errors import StoreError
+from pdm_edge.store.known_schema import PAGE_BYTES, is_ours, prepare
 from pdm_edge.store.migrations import APPLICATION_ID, LAST_SEQ
 
 logger = logging.getLogger(__name__)
 
-PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"SQLite format 3\x00"
 _APPLICATION_ID_AT: Final = 68  # offset in the header, https://www.sqlite.org/fileformat.html
 _WAL_SHARE: Final = 20
@@ -47,11 +47,14 @@ def plan(max_mb: int) -> Plan:
     return Plan(max_mb * 1_000_000 // PAGE_BYTES)
 
 
-def open_file(path: Path, shares: Plan, *, check: bool = False) -> tuple[sqlite3.Connection, Path | None]:
+def open_file(
+    path: Path, shares: Plan, check: bool, condemned: bool
+) -> tuple[sqlite3.Connection, Path | None]:
     """Open or make a buffer file.
 
-    It is checked whole if it was not closed cleanly, or with `check`. Returns the connection, and
-    the path under which a damaged file was set aside (None if there was none).
+    It is checked whole if it was not closed cleanly, or with `check`; if it is `condemned` it counts as
+    damaged. Returns the connection, and the path under which a damaged file was set aside (None if
+    there was none).
 
     Raises
     ------
@@ -60,17 +63,13 @@ def open_file(path: Path, shares: Plan, *, check: bool = False) -> tuple[sqlite3
     """
     set_aside_as = None
     is_new = not path.exists() or path.stat().st_size == 0
-    if not is_new:
-        _refuse_foreign(path)
-        if not _is_sound(path, check):
-            set_aside_as = _set_aside(path)
-            is_new = True
+    if not is_new and (condemned or _is_without_head(path) or not _is_sound(path, check)):
+        set_aside_as = _set_aside(path)
+        is_new = True
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         if is_new:
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            prepare(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")  # the disk for temporary files may be full too
@@ -102,21 +101,26 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
-def _refuse_foreign(path: Path) -> None:
+def _is_without_head(path: Path) -> bool:
+    """Whether it is a buffer of ours whose first page is damaged; a file of somebody else's is refused."""
     try:
         with path.open("rb") as stream:
             header = stream.read(100)
     except OSError as error:
         raise StoreError(f"cannot be read: {error}", where=str(path)) from error
-    if header.count(0) == len(header):
-        return  # no file of anybody's: blocks that a power cut has left empty
     what = ""
     if header[:16] != _MAGIC:
         what = "is not an SQLite file"
     elif int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big") != APPLICATION_ID:
         what = "is an SQLite file, but no buffer of pdm-edge"
-    if what:
-        raise StoreError(what, where=str(path), mend="It was left untouched; name another file in store.path")
+    if not what:
+        return False
+    if is_ours(path):
+        logger.error("%s is damaged: it %s, but has the tables of a buffer behind its first page", path, what)
+        return True
+    if header.count(0) == len(header):
+        return False  # no file of anybody's: blocks that a power cut has left empty
+    raise StoreError(what, where=str(path), mend="It was left untouched; name another file in store.path")
 
 
 def _is_sound(path: Path, check_all: bool) -> bool:

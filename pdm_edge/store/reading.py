@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from pdm_edge.records import LANES, Batch, FeatureSchema, Lane, Row, Stamp, Want
-from pdm_edge.store.leaving import remove
+from pdm_edge.records import LANES, Batch, FeatureSchema, Lane, Row, Stamp
 
 BATCH_BYTES: Final = 262_144
 """A batch ends before its bodies are larger than this; a single row may be."""
 
-_OF_ALARM: Final = "header IN (SELECT id FROM headers WHERE kind = 'waveform' AND instr(context, ?))"
+OF_ALARM: Final = "header IN (SELECT id FROM headers WHERE kind = 'waveform' AND instr(context, ?))"
 
 
 def select(lane: Lane) -> str:
     """A query for rows of a lane, in the order that `to_row` takes; conditions are to follow."""
     return (
-        "SELECT seq, kind, subject, from_monotonic_ns + after_ns + from_offset_ns + offset_ns,"
+        "SELECT seq, kind, subject, from_monotonic_ns + after_ns + offset_ns,"
         " from_monotonic_ns + after_ns, headers.boot_id, clock_trusted, body, schema_id, context,"
-        f" utc_minus_monotonic_ns FROM outbox_{lane} JOIN headers ON headers.id = header"
+        f" utc_minus_monotonic_ns FROM outbox_{lane} LEFT JOIN headers ON headers.id = header"
         " LEFT JOIN boots ON boots.boot_id = headers.boot_id"
     )
 
@@ -52,7 +51,7 @@ def wanted(connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: i
     want_id, after, through, alarm = found
     if alarm:
         cursor = connection.execute(
-            f"{select(lane)} WHERE {_OF_ALARM} AND seq > ? ORDER BY seq LIMIT ?",
+            f"{select(lane)} WHERE {OF_ALARM} AND seq > ? ORDER BY seq LIMIT ?",
             (alarm_text(alarm), after, max_rows + 1),
         )
     else:
@@ -67,78 +66,22 @@ def wanted(connection: sqlite3.Connection, gateway: str, lane: Lane, max_rows: i
     return Batch(gateway, lane, after, rows, _schemas(connection, rows), want_id, complete, end)
 
 
-def add_wants(connection: sqlite3.Connection, wants: Iterable[Want]) -> None:
-    """Note what a far end asks for, once, within the caller's transaction."""
-    for want in wants:
-        connection.execute(
-            "INSERT OR IGNORE INTO wants (id, lane, after_seq, through_seq, alarm) VALUES (?, ?, ?, ?, ?)",
-            (want.id[:200], LANES.index(want.lane), want.after_seq, want.through_seq, want.alarm),
-        )
-
-
-def settle_lane(
-    connection: sqlite3.Connection, batch: Batch, through_seq: int, most: int, kept: int | None
-) -> tuple[int, int | None]:
-    """The far end has the lane of a batch through a number; return how many rows that settles and are kept.
-
-    The `most` newest of the delivered rows stay in the file. `kept` is what was returned last, None
-    if rows have left in another way since.
-    """
-    lane, number = batch.lane, LANES.index(batch.lane)
-    (sent,) = connection.execute("SELECT sent_seq FROM lanes WHERE lane = ?", (number,)).fetchone()
-    if through_seq <= sent:
-        return 0, kept
-    count = f"SELECT count(*) FROM outbox_{lane} WHERE seq > ? AND seq <= ?"
-    if (sent, through_seq) == (batch.after_seq, batch.through_seq):
-        settled = len(batch.rows)  # none of which was given up meanwhile: it was on its way
-    else:
-        (settled,) = connection.execute(count, (sent, through_seq)).fetchone()
-    if kept is None:
-        (kept,) = connection.execute(count, (-1, sent)).fetchone()
-    kept += settled
-    through = removed = 0
-    if not most:
-        through = through_seq
-    elif kept > most:
-        (through,) = connection.execute(
-            f"SELECT seq FROM outbox_{lane} ORDER BY seq LIMIT 1 OFFSET ?", (kept - most - 1,)
-        ).fetchone()
-    if through:
-        removed = connection.execute(f"DELETE FROM outbox_{lane} WHERE seq <= ?", (through,)).rowcount
-    connection.execute(
-        "UPDATE lanes SET sent_seq = ?, gone = gone + ?, gone_through = max(gone_through, ?) WHERE lane = ?",
-        (through_seq, removed, through if removed else 0, number),
-    )
-    return settled, kept - removed
-
-
-def settle_want(connection: sqlite3.Connection, batch: Batch, through_seq: int) -> int:
-    """The far end has a part of its answer; return the number of rows that left the file."""
-    (alarm,) = connection.execute("SELECT alarm FROM wants WHERE id = ?", (batch.want,)).fetchone() or ("",)
-    removed = 0
-    if alarm:
-        found = connection.execute(
-            f"SELECT seq FROM outbox_{batch.lane} WHERE {_OF_ALARM} AND seq <= ? ORDER BY seq",
-            (alarm_text(alarm), through_seq),
-        ).fetchall()
-        removed = remove(connection, batch.lane, [seq for (seq,) in found])
-    if batch.want_done and through_seq >= batch.through_seq:
-        connection.execute("DELETE FROM wants WHERE id = ?", (batch.want,))
-    else:
-        connection.execute(
-            "UPDATE wants SET after_seq = max(after_seq, ?) WHERE id = ?", (through_seq, batch.want)
-        )
-    return removed
-
-
 def alarm_text(alarm: str) -> str:
     """How an alarm's id stands in the context of its waveforms."""
     return f'"alarm":{msgspec.json.encode(alarm).decode()}'
 
 
 def to_row(lane: Lane, values: Sequence[Any]) -> Row:
-    """A row of a query by `select`; its time is the corrected one, where that is known."""
+    """A row of a query by `select`; its time is the corrected one, where that is known.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        If it cannot have been written so: the file is damaged.
+    """
     seq, kind, subject, utc_ns, monotonic_ns, boot_id, trusted, body, schema_id, context, offset_ns = values
+    if kind is None or type(body) is not bytes:
+        raise sqlite3.DatabaseError(f"row {seq} of lane {lane} is malformed")
     if not trusted and offset_ns is not None:
         utc_ns, trusted = monotonic_ns + offset_ns, True
     stamp = Stamp(utc_ns, monotonic_ns, boot_id, bool(trusted))
@@ -150,21 +93,26 @@ def _bounded(cursor: sqlite3.Cursor, lane: Lane, max_rows: int) -> tuple[tuple[R
     rows: list[Row] = []
     size = 0
     for values in cursor:
-        size += len(values[7])
+        row = to_row(lane, values)
+        size += len(row.body)
         if rows and (len(rows) >= max_rows or size > BATCH_BYTES):
             cursor.close()
             return tuple(rows), False
-        rows.append(to_row(lane, values))
+        rows.append(row)
     return tuple(rows), True
 
 
 def _schemas(connection: sqlite3.Connection, rows: Sequence[Row]) -> Mapping[str, FeatureSchema]:
     schemas = {}
     for schema_id in sorted({row.schema_id for row in rows if row.schema_id}):
-        names, units = connection.execute(
-            "SELECT names, units FROM schemas WHERE id = ?", (schema_id,)
-        ).fetchone()
+        found = connection.execute("SELECT names, units FROM schemas WHERE id = ?", (schema_id,)).fetchone()
+        if found is None:
+            raise sqlite3.DatabaseError(f"schema {schema_id} is not there: the file is malformed")
+        names, units = found
         schemas[schema_id] = FeatureSchema(
             tuple(msgspec.json.decode(names)), tuple(msgspec.json.decode(units))
         )
+    for row in rows:
+        if row.schema_id and len(row.body) != 4 * len(schemas[row.schema_id].names):
+            raise sqlite3.DatabaseError(f"row {row.seq} of lane {row.lane} is malformed")
     return schemas

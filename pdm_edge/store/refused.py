@@ -40,6 +40,8 @@ def set_aside(
     marks = ", ".join("?" * len(values))
     connection.execute(f"INSERT OR REPLACE INTO refused ({COLUMNS}) VALUES ({marks})", values)
     remove(connection, lane, [seq])
+    number = LANES.index(lane)
+    connection.execute("UPDATE lanes SET kept = kept - 1 WHERE lane = ? AND sent_seq >= ?", (number, seq))
     _bound(connection, most_bytes // _KEPT_BYTES_SHARE)
     if (row.kind, row.subject) == ("gap", ORIGIN):
         return None  # else a far end that takes no gaps would be told of each by another

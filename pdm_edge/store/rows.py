@@ -60,13 +60,8 @@ class Stored(NamedTuple):
     body: bytes
 
 
-def to_row(record: Record) -> FeatureVector | Stored:
-    """Take a record apart. Feature vectors, which are most of them, are taken apart as they are written."""
-    return record if type(record) is FeatureVector else to_stored(record)
-
-
 def to_stored(record: Record) -> Stored:
-    """Take a record apart."""
+    """Take a record apart. Feature vectors, which are most of them, are taken apart as they are written."""
     lane, kind = _LANES[type(record)]
     if isinstance(record, Waveform):
         facts = {

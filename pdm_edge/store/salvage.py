@@ -1,163 +1,295 @@
-"""What can still be read of a damaged buffer file, moved into a new one under the same numbers."""
+"""What can still be read of a damaged buffer file, moved into a new one under the same numbers.
+
+How many rows are lost follows from what the file counts, not from what is seen to be missing: each
+number from the first to the last was a row's, and the file knows how many have left it, and how many
+of those that it still has were delivered. The last number is known from the ends of the lanes, from
+who had the file open, or from a note of its last close.
+"""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
+import msgspec
+
+from pdm_edge.errors import StoreError
 from pdm_edge.records import LANES, Lane
+from pdm_edge.store.around import BEYOND, CHUNK_BYTES, COLUMNS, LaneReader, Values
+from pdm_edge.store.known_schema import readable_copy
 from pdm_edge.store.refused import COLUMNS as REFUSED_COLUMNS
 
 logger = logging.getLogger(__name__)
 
-_CHUNK: Final = 2000
+_ROW_BYTES: Final = 24  # of a row beside its body
 _HEADERS: Final = (
-    "id, boot_id, clock_trusted, kind, subject, schema_id, context, from_monotonic_ns, from_offset_ns"
+    "id, boot_id, clock_trusted, kind, subject, schema_id, context, from_monotonic_ns, offset_ns"
 )
-_UNKNOWN: Final = 1 << 53  # numbers are lower
-_COLUMNS: Final = "seq, header, after_ns, offset_ns, body"
+_FLOAT_BYTES: Final = 4
+_UNKNOWN: Final = "nobody knows how many"
 
 
-def salvage(damaged: Path, into: sqlite3.Connection) -> tuple[int, int]:
-    """Copy readable rows; return how many were saved, and how many more the file is known to have had.
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What became of the rows.
 
-    `into` is a migrated, empty buffer file, outside of a transaction. Nothing is raised for what
-    cannot be read.
+    ``bound`` is empty if `lost` is exact, else "at least", "at most" or "nobody knows how many". ``first``
+    and ``last`` are the numbers between which rows were lost, if any were.
+    """
+
+    saved: int = 0
+    lost: int = 0
+    bound: str = _UNKNOWN
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        lost = self.bound if self.bound == _UNKNOWN else f"{self.bound} {self.lost}".strip()
+        return f"{self.saved} rows were saved from it, {lost} were not"
+
+
+class _Lane(NamedTuple):
+    sent_seq: int
+    delivered: int
+    evicted: int
+    kept: int
+    gone: int
+    gone_through: int
+
+
+class _Accounts(NamedTuple):
+    """What the file says about itself, as far as that can be read."""
+
+    first: int | None
+    noted_last: int | None
+    lanes: Sequence[_Lane] | None
+
+
+def salvage(damaged: Path, into: sqlite3.Connection, known_last: int | None) -> Salvaged:
+    """Copy readable rows into a migrated, empty buffer file, outside of a transaction.
+
+    `known_last` is the last number that the file has given, if somebody knows it. Nothing is raised for
+    what cannot be read.
     """
     try:
-        source = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=rw", uri=True, timeout=5.0)
-    except sqlite3.Error as error:
-        logger.error("%s: nothing can be read: %s", damaged, error)
-        return 0, 0
+        with closing(
+            sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=rw", uri=True, timeout=5.0)
+        ) as source:
+            if _has_tables(source):
+                return _copy(source, into, known_last)
+        with readable_copy(damaged) as copy, closing(sqlite3.connect(copy, timeout=5.0)) as source:
+            return _copy(source, into, known_last)
+    except (sqlite3.Error, OSError, StoreError) as error:
+        logger.error("%s: nothing more can be read: %s", damaged, error)
+        return Salvaged()
+
+
+def _has_tables(source: sqlite3.Connection) -> bool:
     try:
-        return _copy(source, into)
-    finally:
-        source.close()
+        found = {name for (name,) in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        logger.error("salvage: the list of tables cannot be read: %s", error)
+        return False
+    return found >= {"gateway", "lanes", "headers", "schemas", *(f"outbox_{lane}" for lane in LANES)}
 
 
-def _copy(source: sqlite3.Connection, into: sqlite3.Connection) -> tuple[int, int]:
-    headers = {row[0]: row for row in _table(source, "headers", _HEADERS)}
-    tables = {
-        "schemas": "id, names, units",
-        "boots": "boot_id, utc_minus_monotonic_ns",
-        "traffic": "day, bytes",
-        "refused": REFUSED_COLUMNS,
-    }
+def _copy(source: sqlite3.Connection, into: sqlite3.Connection, known_last: int | None) -> Salvaged:
+    accounts = _read_accounts(source)
+    with _transaction(into):
+        headers = _copy_about(source, into)
+        # New numbers begin behind those that are there; how many those are, the first number says.
+        into.execute("UPDATE lanes SET gone_through = (SELECT first_seq FROM gateway)")
+    saved = unsent = 0
+    known = max(known_last or 0, accounts.noted_last or 0)
+    readers = []
+    for lane in LANES:
+        reader = LaneReader(source, lane, known or BEYOND, lambda row: _fits(row, headers))
+        readers.append(reader)
+        for rows in _chunks(reader.rows()):
+            try:
+                unsent += len(rows) - _save(into, lane, rows)
+            except sqlite3.Error as error:
+                logger.error("salvage: %d rows of lane %s cannot be stored: %s", len(rows), lane, error)
+                continue
+            saved += len(rows)
+    tops = [reader.last for reader in readers] + [lane.gone_through for lane in accounts.lanes or ()]
+    last = known or max(tops)
+    result = _account(into, accounts, readers, saved, unsent, last, known > 0)
+    with _transaction(into):
+        (begin,) = into.execute("SELECT max(gone_through) FROM lanes").fetchone()
+        _move_first(into, max(last - begin, 0))
+        into.execute("UPDATE lanes SET gone_through = max(gone_through, ?)", (last,))
+    return result
+
+
+@contextmanager
+def _transaction(into: sqlite3.Connection) -> Iterator[None]:
     into.execute("BEGIN IMMEDIATE")
-    for table, columns in tables.items():
+    try:
+        yield
+        into.execute("COMMIT")
+    except BaseException:
+        if into.in_transaction:
+            into.execute("ROLLBACK")
+        raise
+
+
+def _chunks(rows: Iterator[Values]) -> Iterator[list[Values]]:
+    """Pieces that neither the memory nor the write-ahead log need fear."""
+    chunk: list[Values] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += len(row[3]) + _ROW_BYTES
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _save(into: sqlite3.Connection, lane: Lane, rows: Sequence[Values]) -> int:
+    """Store rows; return how many of them were delivered before."""
+    with _transaction(into):
+        into.executemany(f"INSERT INTO outbox_{lane} ({COLUMNS}) VALUES (?, ?, ?, ?)", rows)
+        (sent,) = into.execute("SELECT sent_seq FROM lanes WHERE name = ?", (lane,)).fetchone()
+        kept = sum(row[0] <= sent for row in rows)
+        into.execute("UPDATE lanes SET kept = kept + ? WHERE name = ?", (kept, lane))
+        _move_first(into, -len(rows))
+    return int(kept)
+
+
+def _move_first(into: sqlite3.Connection, by: int) -> None:
+    for table in ("gateway", "link"):
+        into.execute(f"UPDATE {table} SET first_seq = first_seq + ?", (by,))
+
+
+def _account(
+    into: sqlite3.Connection,
+    accounts: _Accounts,
+    readers: Sequence[LaneReader],
+    saved: int,
+    unsent: int,
+    last: int,
+    last_is_known: bool,
+) -> Salvaged:
+    """How many rows are neither saved, nor delivered, nor told as lost before."""
+    last_is_known = last_is_known or all(reader.end_is_known for reader in readers)
+    floor = accounts.first
+    if floor is None:
+        (floor,) = into.execute("SELECT coalesce(min(seq) - 1, ?) FROM outbox", (last,)).fetchone()
+    holes = _merged(
+        (max(before, floor), min(behind, last + 1)) for reader in readers for before, behind in reader.holes
+    )
+    if accounts.first is not None and accounts.lanes is not None:
+        left = sum(lane.gone + lane.kept for lane in accounts.lanes)
+        lost, bound = last - accounts.first - left - unsent, "" if last_is_known else "at least"
+    else:
+        # Every number in the holes that is no row's that was saved: also of those that had left before.
+        is_above = last_is_known and accounts.first is not None
+        lost, bound = sum(_missing(into, *hole) for hole in holes), "at most" if is_above else "at least"
+        bound = bound if any(reader.holes for reader in readers) else ""
+    if lost <= 0 or not holes:
+        return Salvaged(saved, max(lost, 0), bound)
+    return Salvaged(saved, lost, bound, holes[0][0] + 1, holes[-1][1] - 1)
+
+
+def _merged(holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers in holes that do not overlap, in order; empty ones left out."""
+    merged: list[tuple[int, int]] = []
+    for before, behind in sorted(holes):
+        if merged and before < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(behind, merged[-1][1]))
+        elif behind - before > 1:
+            merged.append((before, behind))
+    return merged
+
+
+def _missing(into: sqlite3.Connection, before: int, behind: int) -> int:
+    present = 0
+    for lane in LANES:
+        sql = f"SELECT count(*) FROM outbox_{lane} WHERE seq > ? AND seq < ?"
+        present += into.execute(sql, (before, behind)).fetchone()[0]
+    return behind - before - 1 - present
+
+
+def _read_accounts(source: sqlite3.Connection) -> _Accounts:
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for table in ("gateway", "link"):
+        for first, last in _table(source, table, "first_seq, last_seq"):
+            firsts += [first] if _is_number(first) else []
+            lasts += [last] if _is_number(last) else []
+    columns = ", ".join(_Lane._fields)
+    lanes = [_Lane(*row) for row in _table(source, "lanes", columns, "ORDER BY lane")]
+    is_whole = len(lanes) == len(LANES) and all(_is_number(value) for lane in lanes for value in lane)
+    return _Accounts(max(firsts, default=None), max(lasts, default=None), lanes if is_whole else None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < BEYOND
+
+
+def _copy_about(source: sqlite3.Connection, into: sqlite3.Connection) -> Mapping[int, int | None]:
+    """Copy what the rows refer to; return the headers and the bytes of their rows' bodies, if fixed."""
+    sizes: dict[str, int] = {}
+    for row in _table(source, "schemas", "id, names, units"):
+        try:
+            names, units = (msgspec.json.decode(text, type=list[str]) for text in row[1:])
+        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+            continue
+        if isinstance(row[0], str) and len(names) == len(units):
+            sizes[row[0]] = _FLOAT_BYTES * len(names)
+            _insert(into, "schemas", "id, names, units", row)
+    headers: dict[int, int | None] = {}
+    for row in _table(source, "headers", _HEADERS):
+        number, boot_id, trusted, kind, subject, schema_id, context, *origin = row
+        texts = (boot_id, kind, subject, schema_id, context)
+        is_sound = all(isinstance(text, str) for text in texts) and trusted in (0, 1)
+        if (
+            is_sound
+            and all(isinstance(value, int) for value in origin)
+            and (not schema_id or schema_id in sizes)
+        ):
+            headers[number] = sizes.get(schema_id)
+            _insert(into, "headers", _HEADERS, row)
+    for row in _table(source, "boots", "boot_id, utc_minus_monotonic_ns"):
+        _insert(into, "boots", "boot_id, utc_minus_monotonic_ns", row)
+    # One whose note is lost may still be corrected, if its clock is set from here on.
+    into.execute("INSERT OR IGNORE INTO boots (boot_id) SELECT boot_id FROM headers WHERE NOT clock_trusted")
+    for table, columns in (("traffic", "day, bytes"), ("refused", REFUSED_COLUMNS)):
         for row in _table(source, table, columns):
             _insert(into, table, columns, row)
-    for row in headers.values():
-        _insert(into, "headers", _HEADERS, row)
-    gone = 0
-    for *counts, left in _table(source, "lanes", "sent_seq, delivered, evicted, gone_through, lane, gone"):
-        into.execute(
-            "UPDATE lanes SET sent_seq = ?, delivered = ?, evicted = ?, gone_through = ? WHERE lane = ?",
-            counts,
-        )
-        gone += left
-    saved = 0
-    top = 0
-    for lane in LANES:
-        for row in _readable(source, lane):
-            if row[1] in headers and isinstance(row[4], bytes):
-                _insert(into, f"outbox_{lane}", _COLUMNS, row)
-                saved += 1
-                top = max(top, row[0])
-                if saved % _CHUNK == 0:
-                    into.execute("COMMIT")
-                    into.execute("BEGIN IMMEDIATE")
-    # Their numbers lie before those of the new file: it counts them in, but begins where it would have.
-    into.execute("UPDATE lanes SET gone_through = max(gone_through, (SELECT first_seq FROM gateway))")
-    into.execute("UPDATE gateway SET first_seq = first_seq - ?", (saved,))
-    into.execute("COMMIT")
-    return saved, max(_given(source, top) - gone - saved, 0)
+    for number, lane in enumerate(_table(source, "lanes", "sent_seq, delivered, evicted", "ORDER BY lane")):
+        if all(map(_is_number, lane)):
+            sql = "UPDATE lanes SET sent_seq = ?, delivered = ?, evicted = ? WHERE lane = ?"
+            into.execute(sql, (*lane, number))
+    return headers
 
 
-def _insert(into: sqlite3.Connection, table: str, columns: str, row: Sequence[Any]) -> None:
+def _fits(row: Values, headers: Mapping[int, int | None]) -> bool:
+    """Whether a row can have been written so."""
+    _, header, after_ns, body = row
+    if header not in headers or not isinstance(after_ns, int) or not isinstance(body, bytes):
+        return False
+    size = headers[header]
+    return size is None or len(body) == size
+
+
+def _insert(into: sqlite3.Connection, table: str, columns: str, row: Values) -> None:
     marks = ", ".join("?" * len(row))
     into.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)
 
 
-def _given(source: sqlite3.Connection, top: int) -> int:
-    """How many numbers the file is known to have given: each was a row's. 0 if its first is not known."""
-    first = [row[0] for row in _table(source, "gateway", "first_seq")]
-    return max(top, *_tops(source)) - first[0] if first else 0
-
-
-def _tops(source: sqlite3.Connection) -> Iterator[int]:
-    yield 0
-    for (seq,) in _table(source, "lanes", "gone_through"):
-        yield seq
-    for lane in LANES:
-        found = _bounds(source, lane)
-        if found is not None and found[1] < _UNKNOWN:
-            yield found[1]
-
-
-def _table(source: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+def _table(source: sqlite3.Connection, table: str, columns: str, order: str = "") -> Iterator[Values]:
     try:
-        yield from source.execute(f"SELECT {columns} FROM {table}")
+        yield from source.execute(f"SELECT {columns} FROM {table} {order}")
     except sqlite3.Error as error:
         logger.error("salvage: the rest of table %s cannot be read: %s", table, error)
-
-
-def _readable(source: sqlite3.Connection, lane: Lane) -> Iterator[tuple[Any, ...]]:
-    """Rows in order of their numbers, around the places that cannot be read."""
-    bounds = _bounds(source, lane)
-    if bounds is None:
-        return
-    low, high = bounds
-    limit = _CHUNK
-    while low <= high:
-        found = _fetch(source, lane, low, limit)
-        if found:
-            yield from found
-            low, limit = found[-1][0] + 1, _CHUNK
-        elif found is not None:
-            return
-        elif limit > 1:
-            limit //= 8
-        else:
-            low, limit = _behind_damage(source, lane, low, high), _CHUNK
-
-
-def _fetch(source: sqlite3.Connection, lane: Lane, low: int, limit: int) -> list[tuple[Any, ...]] | None:
-    try:
-        query = f"SELECT {_COLUMNS} FROM outbox_{lane} WHERE seq >= ? ORDER BY seq LIMIT ?"
-        return source.execute(query, (low, max(limit, 1))).fetchall()
-    except sqlite3.Error:
-        return None
-
-
-def _behind_damage(source: sqlite3.Connection, lane: Lane, low: int, high: int) -> int:
-    """The lowest number from which on a row can be read again, where `low` cannot."""
-    step = 1
-    while low + step <= high and _fetch(source, lane, low + step, 1) is None:
-        step *= 2
-    fails, works = step // 2, step
-    while works - fails > 1:
-        middle = (fails + works) // 2
-        if _fetch(source, lane, low + middle, 1) is None:
-            fails = middle
-        else:
-            works = middle
-    return low + works
-
-
-def _bounds(source: sqlite3.Connection, lane: Lane) -> tuple[int, int] | None:
-    """The first and the last number of a lane; 0 and `_UNKNOWN` where that cannot be read."""
-    low, high = _end(source, lane, "ASC", 0), _end(source, lane, "DESC", _UNKNOWN)
-    return None if low is None or high is None else (low, high)
-
-
-def _end(source: sqlite3.Connection, lane: Lane, order: str, unknown: int) -> int | None:
-    try:
-        found = source.execute(f"SELECT seq FROM outbox_{lane} ORDER BY seq {order} LIMIT 1").fetchone()
-    except sqlite3.Error as error:
-        logger.error("salvage: lane %s: %s", lane, error)
-        return unknown
-    return int(found[0]) if found else None

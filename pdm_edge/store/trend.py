@@ -6,12 +6,13 @@ under way when the power goes is not in it; the rows it is made of are.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +28,45 @@ _AT_ONCE: Final = 500
 _BYTES_A_VALUE: Final = 10
 
 
+class Stretch(NamedTuple):
+    """Vectors that were stored one behind the other and differ in time and values only."""
+
+    like: FeatureVector
+    """The first of them."""
+    times_ns: Sequence[int]
+    """Their monotonic times."""
+    bodies: Sequence[bytes]
+    """float32 little endian, as they are stored."""
+
+
 @dataclass(slots=True)
 class _Minute:
     schema: FeatureSchema
     stamp: Stamp
+    minute: int
+    waiting: list[bytes]
     total: npt.NDArray[np.float64]
     seen: npt.NDArray[np.int64]
     highest: npt.NDArray[np.float32]
     windows: int = 0
+
+    def fold(self) -> None:
+        """Work off what waits, many at a time: one by one would cost as much as storing them."""
+        if not self.waiting:
+            return
+        values = np.frombuffer(b"".join(self.waiting), dtype="<f4").reshape(-1, len(self.total))
+        total = np.ones(len(values)) @ values.astype(np.float64)
+        if np.isfinite(total).all():
+            self.total += total
+            self.seen += len(values)
+            self.highest = np.maximum(self.highest, values.max(axis=0))
+        else:
+            known = np.isfinite(values)
+            self.total += np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+            self.seen += known.sum(axis=0)
+            self.highest = np.maximum(self.highest, np.where(known, values, -np.inf).max(axis=0))
+        self.windows += len(values)
+        self.waiting = []
 
 
 class Trend:
@@ -48,60 +80,54 @@ class Trend:
 
     def __init__(self, cap_bytes: int) -> None:
         self._cap_bytes = cap_bytes
-        self._waiting: list[FeatureVector] = []
         self._minutes: dict[tuple[str, str], _Minute] = {}
         self._columns: set[str] | None = None
         self._new_columns: set[str] = set()
         self._over: list[tuple[str, _Minute]] = []
         self._lines = 0
 
-    def add(self, vectors: Sequence[FeatureVector]) -> None:
+    def add(self, stretches: Sequence[Stretch]) -> None:
         """Take in vectors that were stored."""
-        self._waiting += vectors
-        if not self._waiting:
-            return
-        span_ns = self._waiting[-1].stamp.monotonic_ns - self._waiting[0].stamp.monotonic_ns
-        if len(self._waiting) >= _AT_ONCE or not 0 <= span_ns < MINUTE_NS:
-            self._fold()
+        for like, times_ns, bodies in stretches:
+            first, last = min(times_ns) // MINUTE_NS, max(times_ns) // MINUTE_NS
+            if first == last:
+                self._take_in(like, like.stamp.monotonic_ns, first, bodies)
+                continue
+            rows = zip(times_ns, bodies, strict=True)
+            for minute, group in itertools.groupby(rows, key=lambda row: row[0] // MINUTE_NS):
+                begin, *rest = group
+                self._take_in(like, begin[0], minute, [begin[1], *(body for _, body in rest)])
 
-    def _fold(self) -> None:
-        """Work off what waits, many at a time: one by one would cost as much as storing them."""
-        vectors, self._waiting = self._waiting, []
-        alike: dict[tuple[str, str, str, int], list[FeatureVector]] = {}
-        for vector in vectors:
-            minute = vector.stamp.monotonic_ns // MINUTE_NS
-            alike.setdefault((vector.machine, vector.schema.id, vector.stamp.boot_id, minute), []).append(
-                vector
-            )
-        for (machine, schema_id, boot_id, minute), group in alike.items():
-            held = self._minutes.get((machine, schema_id))
-            if held is not None and (held.stamp.boot_id, held.stamp.monotonic_ns // MINUTE_NS) != (
-                boot_id,
+    def _take_in(self, like: FeatureVector, monotonic_ns: int, minute: int, bodies: Sequence[bytes]) -> None:
+        """Bodies of one minute; `monotonic_ns` is the time of the first."""
+        key = like.machine, like.schema.id
+        held = self._minutes.get(key)
+        if held is None or held.minute != minute or held.stamp.boot_id != like.stamp.boot_id:
+            if held is not None:
+                self._end(like.machine, held)
+            n = len(like.values)
+            after_ns = monotonic_ns - like.stamp.monotonic_ns
+            held = self._minutes[key] = _Minute(
+                like.schema,
+                replace(like.stamp, utc_ns=like.stamp.utc_ns + after_ns, monotonic_ns=monotonic_ns),
                 minute,
-            ):
-                self._over.append((machine, held))
-                held = None
-            if held is None:
-                n = len(group[0].values)
-                held = _Minute(
-                    group[0].schema,
-                    group[0].stamp,
-                    np.zeros(n),
-                    np.zeros(n, dtype=np.int64),
-                    np.full(n, -np.inf, dtype=np.float32),
-                )
-                self._minutes[machine, schema_id] = held
-            values = np.stack([vector.values for vector in group])
-            known = np.isfinite(values)
-            held.total += np.where(known, values, 0.0).sum(axis=0)
-            held.seen += known.sum(axis=0)
-            held.highest = np.maximum(held.highest, np.where(known, values, -np.inf).max(axis=0))
-            held.windows += len(group)
+                [],
+                np.zeros(n),
+                np.zeros(n, dtype=np.int64),
+                np.full(n, -np.inf, dtype=np.float32),
+            )
+        held.waiting += bodies
+        if len(held.waiting) >= _AT_ONCE:
+            held.fold()
+
+    def _end(self, machine: str, minute: _Minute) -> None:
+        minute.fold()
+        self._over.append((machine, minute))
 
     def end_minutes(self) -> None:
         """Let those that are under way count as over."""
-        self._fold()
-        self._over += [(machine, minute) for (machine, _), minute in self._minutes.items()]
+        for (machine, _), minute in self._minutes.items():
+            self._end(machine, minute)
         self._minutes.clear()
 
     def write(self, connection: sqlite3.Connection) -> None:
