@@ -63,7 +63,7 @@ def test_rows_that_a_trusted_broker_lost_are_asked_for_once_and_given_up_if_gone
         uploader = open_uploader(f"http://127.0.0.1:{server.port}/", gateway="gw")
         drain(buffer, uploader)
         uploader.close()
-    assert receiver.count() == 1000  # the 100 that were left, and the 900 before them that were kept
+    assert receiver.count() == 1100  # the 100 that were left, and the 1000 before them that were kept
     assert receiver.fleet()[0].missing == 0
     receiver.close()
     buffer.close()

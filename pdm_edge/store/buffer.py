@@ -113,7 +113,9 @@ class Buffer:
             return
         rows = [record if type(record) is FeatureVector else to_stored(record) for record in records]
         with self._lock:
-            waits = self._commit_s > 0 and not any(map(_is_urgent, rows))
+            waits = self._commit_s > 0 and not any(
+                type(row) is Stored and row.about.lane in _URGENT for row in rows
+            )
             if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
                 self._pending += rows
                 self._start_timer()
@@ -395,7 +397,3 @@ class Buffer:
         if batch.want and through >= batch.through_seq:
             del self._handed_out[batch.lane, batch.want]
         return settled
-
-
-def _is_urgent(row: FeatureVector | Stored) -> bool:
-    return type(row) is Stored and row.about.lane in _URGENT
