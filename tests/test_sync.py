@@ -25,7 +25,8 @@ from test_buffer import SCHEMA, features, opened, stamp, wave
 from pdm_edge.errors import ConfigError, SyncError, SyncRefusedError
 from pdm_edge.records import Batch, FeatureVector, Receipt
 from pdm_edge.sync import SyncWorker, drain, open_uploader
-from pdm_edge.sync.payload import MAX_PLAIN_BYTES, decode_batch, encode_batch
+from pdm_edge.sync.bounds import MAX_PLAIN_BYTES
+from pdm_edge.sync.payload import decode_batch, encode_batch
 from pdm_edge.sync.receive_http import HttpReceiver
 from pdm_edge.sync.receiver import Receiver
 from pdm_edge.sync.secrets import Secret

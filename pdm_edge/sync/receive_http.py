@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from pdm_edge.errors import StoreError, SyncError
-from pdm_edge.sync.payload import MAX_PACKED_BYTES, encode_receipt
+from pdm_edge.sync.bounds import MAX_PACKED_BYTES
+from pdm_edge.sync.payload import encode_receipt
 from pdm_edge.sync.receiver import Receiver
 from pdm_edge.sync.secrets import Secret
 
