@@ -17,6 +17,7 @@ import msgspec
 from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
 from pdm_edge.config_errors import At, check_port, explained, finite, lines_agree, unique
+from pdm_edge.config_features import FeaturesConfig
 from pdm_edge.errors import ConfigError
 from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
 from pdm_edge.records import check_id
@@ -121,6 +122,7 @@ class SensorConfig(_Table, frozen=True, kw_only=True):
     waveform: bool | None = None
     bearing: BearingConfig | None = None
     envelope_band_hz: tuple[float, float] | None = None
+    features: FeaturesConfig = FeaturesConfig()
     full_scale: _Positive | None = None
     poll_s: _Positive = 1.0
     max_age_s: _Positive = 30.0
@@ -473,6 +475,9 @@ def _check_sensor(sensor: SensorConfig, machine: MachineConfig, where: str) -> N
             where=where,
             mend="Give the lower edge first, above 0",
         )
+    sensor.features.check(f"{where}: features", has_speed=machine.rated_speed_rpm is not None)
+    if sensor.features != FeaturesConfig() and not sensor.is_waveform:
+        raise ConfigError("features are those of a vibration sensor", where=where, mend="Remove the key")
     if sensor.bearing is not None and machine.rated_speed_rpm is None:
         raise ConfigError(
             "bearing lines need the speed", where=where, mend="Give the machine's rated_speed_rpm"

@@ -64,6 +64,9 @@ class VibrationSensor:
                 shaft_hz=None if speed_rpm is None else speed_rpm / 60,
                 bearing=None if bearing is None else bearing.geometry(),
                 envelope_band_hz=self._config.envelope_band_hz,
+                extras=self._config.features.extras,
+                more_bands_hz=self._config.features.more_bands_hz,
+                orders=self._config.features.orders,
             )
         )
         extractor.keeps_lines = self._spectra is not None

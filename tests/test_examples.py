@@ -86,6 +86,15 @@ def test_cloud_receiver_takes_what_a_gateway_sends(tmp_path: Path) -> None:
     assert "51 rows in fleet.db" in told
 
 
+def test_custom_feature_is_learned_and_carries_the_score(tmp_path: Path) -> None:
+    told = run("custom_feature.py", folder=tmp_path)
+    assert "healthy: compressor: learning -> normal" in told
+    assert "today: compressor: normal -> alarm: " in told
+    shown = re.search(r"today: score [0-9.]+, carried by valve/impacts (\d+)%", told)
+    assert shown is not None
+    assert int(shown[1]) > 30
+
+
 @pytest.mark.parametrize("name", ["monitor_replay.py", "monitor_serial.py", "monitor_modbus.py"])
 def test_an_example_without_arguments_says_what_it_wants(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
