@@ -13,6 +13,7 @@ import time
 import tty
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from zlib import crc32
 
 import numpy as np
@@ -145,7 +146,7 @@ def main() -> None:
     chunks = {kind: chunks_of(wire_bytes(kind)) for kind in ("full scale", "vibration", "nearly still")}
     total = sum(map(len, chunks["full scale"]))
     for kind, content in chunks.items():
-        got, best_s = ratio(lambda c=content: bare(c), lambda c=content: ours(c))  # type: ignore[misc]
+        got, best_s = ratio(partial(bare, content), partial(ours, content))
         rate = total / best_s / 1e6
         print(f"decode + view, {kind}: {got:.2f} of the bare C calls (bound 0.70), {rate:.0f} MB/s")
     got, best_s = ratio(lambda: bare(chunks["vibration"]), lambda: to_waveforms(chunks["vibration"]))
@@ -155,7 +156,7 @@ def main() -> None:
     )
     vars(stream_module).update(cobs_decode=slicing.decode)
     for kind, content in chunks.items():
-        got, best_s = ratio(lambda c=content: bare(c), lambda c=content: ours(c))  # type: ignore[misc]
+        got, best_s = ratio(partial(bare, content), partial(ours, content))
         print(f"without the C extension, {kind}: {got:.2f} of the bare C calls (bound 0.30 at full scale)")
     vars(stream_module).update(cobs_decode=cobs.decode)
     got, cost_us = serial_loop(b"".join(chunks["vibration"]) * 4)

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +147,7 @@ def windows() -> list[tuple[str, float, bool]]:
         plan = f.FeaturePlan(rate_hz, n, "g", shaft_hz=24.67, bearing=BEARING)
         one = f.FeatureExtractor(plan)
         three = f.FeatureExtractor(dataclasses.replace(plan, axes=("x", "y", "z")))
-        took = least_us(
-            {"least": bound(x[0]), "one": lambda: one(x[:1]), "three": lambda: three(x)}  # noqa: B023
-        )
+        took = least_us({"least": bound(x[0]), "one": partial(one, x[:1]), "three": partial(three, x)})
         slow = least_us({"scipy": scipy_set(x[0], rate_hz), "edge": edge_style_set(x[0], rate_hz)}, 5)
         peer = tsfel_set(x[0], rate_hz)
         took_peer = least_us({"tsfel": peer}, 1)["tsfel"] if peer is not None and n < 50_000 else None
@@ -170,7 +169,7 @@ def kurtograms() -> list[tuple[str, float, bool]]:
     rows = []
     for n in (25600, 97656):
         x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
-        took = least_us({"least": bound(x), "ours": lambda: f.kurtogram(x, 25600.0)})  # noqa: B023
+        took = least_us({"least": bound(x), "ours": partial(f.kurtogram, x, 25600.0)})
         published = least_us({"published": published_kurtogram(x)}, 3)["published"]
         ratio = took["ours"] / took["least"]
         print(f"| {n} | **{ratio:.1f}** | {published / took['least']:.0f} |")

@@ -22,6 +22,7 @@ from pdm_edge.acquire import open_source
 from pdm_edge.acquire.recordings import load_recording
 from pdm_edge.clock import FixedClock, SystemClock
 from pdm_edge.config import parse_config
+from pdm_edge.detect.runtime import RUNTIMES, TfliteModel, installed_runtimes
 from pdm_edge.errors import ConfigError, ModelError, SourceError
 from pdm_edge.store.export import export_npz
 from pdm_edge.sync import open_uploader
@@ -276,6 +277,17 @@ def test_a_monitor_that_cannot_be_opened_leaves_no_port_taken(tmp_path: Path) ->
         pdm.Monitor.from_config(parse_config(text, base=str(tmp_path)))
     with pdm.Monitor.from_config(parse_config(text, base=str(tmp_path))) as monitor:
         assert list(monitor) == []
+
+
+# runtimes
+
+
+def test_a_runtime_that_is_not_there_is_told_beside_those_that_are() -> None:
+    missing = set(RUNTIMES) - set(installed_runtimes())
+    assert missing
+    for name in missing:
+        with pytest.raises(ModelError, match=f"runtime {name}: .*Working here: {installed_runtimes()[0]}"):
+            TfliteModel(b"", runtime=name)
 
 
 # the public names

@@ -165,6 +165,9 @@ def _load(runtime: str) -> tuple[str, Any]:
         if not isinstance(module, str):
             return name, module
         reasons.append(f"{name}: {module}")
+    others = installed_runtimes()
+    if others:
+        raise ModelError(f"runtime {reasons[0]}", mend=f"Working here: {', '.join(others)}")
     raise ModelError(f"no TFLite runtime works here ({'; '.join(reasons)})", mend=_INSTALL)
 
 

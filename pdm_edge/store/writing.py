@@ -73,7 +73,9 @@ class RowWriter:
         self._version = self._kept_version = -1
 
     def load(self, connection: sqlite3.Connection) -> None:
-        self.__init__()  # type: ignore[misc]
+        self._headers, self._boots = {}, {}
+        self._kept_seq, self._kept_version = 0, -1
+        self.forget()
         self._boots = dict(connection.execute("SELECT boot_id, utc_minus_monotonic_ns FROM boots"))
 
     def keep(self) -> list[trend.Stretch]:

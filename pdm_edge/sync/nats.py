@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pdm_edge.errors import BatchRefusedError, PdmError, StoreError, SyncError, SyncRefusedError
@@ -42,12 +43,8 @@ class _Link:
     def __init__(
         self, url: str, *, username: Secret | None, password: Secret | None, context: ssl.SSLContext | None
     ) -> None:
-        try:
-            import nats  # noqa: F401 - says now whether it is installed
-        except ImportError as error:
-            raise SyncError(
-                "the NATS client is not installed", mend="pip install 'pdm-edge[nats]'"
-            ) from error
+        if find_spec("nats") is None:
+            raise SyncError("the NATS client is not installed", mend="pip install 'pdm-edge[nats]'")
         scheme, _, rest = url.partition("://")
         self.where = url
         prefix = "tls" if scheme == "nats+tls" else "nats"
