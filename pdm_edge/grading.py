@@ -11,32 +11,37 @@ from pdm_edge.features import iso20816_zone, velocity_limits_mm_s
 from pdm_edge.features.iso20816 import Zone
 from pdm_edge.records import FeatureVector
 
-Band: TypeAlias = "tuple[str, str]"
-"""Lower and upper edge in Hz, as the name of the feature has them."""
+Band: TypeAlias = "tuple[str, str] | None"
+"""Lower and upper edge in Hz, as the name of the feature has them; None if only the sensor knows."""
 
-_VELOCITY = re.compile(r"/velocity_rms_(\d+)_(\d+)hz\Z")
+_VELOCITY = re.compile(r"/velocity_rms(?:_[a-z])?(?:_(\d+)_(\d+)hz)?\Z")
 _STANDARD_BANDS = {("10", "1000"), ("2", "1000")}
 
 
-def highest_velocity(vector: FeatureVector) -> tuple[float, Band | None]:
-    """The highest velocity RMS of all sensors and axes in mm/s, as ISO 20816-3 takes it, and its band."""
+def highest_velocity(vector: FeatureVector) -> tuple[float, Band]:
+    """The highest velocity RMS of all sensors and axes in mm/s, as ISO 20816-3 takes it, and its band.
+
+    It comes from a waveform, or is a reading ``velocity_rms``, ``velocity_rms_x`` ... in mm/s of a
+    sensor that measures it itself. NaN if there is none.
+    """
     highest, band = math.nan, None
-    for name, value in vector.as_dict().items():
+    for name, unit, value in zip(vector.schema.names, vector.schema.units, vector.values, strict=True):
         match = _VELOCITY.search(name)
-        if match and math.isfinite(value) and not value <= highest:
-            highest, band = value, (match[1], match[2])
+        if match and unit == "mm_s" and math.isfinite(value) and not value <= highest:
+            highest, band = float(value), (match[1], match[2]) if match[1] else None
     return highest, band
 
 
-def graded(iso: IsoConfig | None, velocity_mm_s: float, band: Band | None) -> tuple[Zone | None, str]:
+def graded(iso: IsoConfig | None, velocity_mm_s: float, band: Band) -> tuple[Zone | None, str]:
     """The zone, None if it cannot be told, and what it was told from."""
     if iso is None:
         return None, "not graded: no machine group and support configured"
-    if band is None:
+    if math.isnan(velocity_mm_s):
         return None, "not graded: no velocity"
     zone = iso20816_zone(velocity_mm_s, iso.group, iso.support)
-    basis = f"{velocity_mm_s:.2f} mm/s RMS, {band[0]}-{band[1]} Hz, group {iso.group} {iso.support}"
-    if band not in _STANDARD_BANDS:
+    edges = "the sensor's own band" if band is None else f"{band[0]}-{band[1]} Hz"
+    basis = f"{velocity_mm_s:.2f} mm/s RMS, {edges}, group {iso.group} {iso.support}"
+    if band is not None and band not in _STANDARD_BANDS:
         basis += ", band-limited: not comparable with the standard"
     return zone, basis
 

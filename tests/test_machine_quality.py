@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pdm_edge.config import parse_config
 from pdm_edge.machine import Machine
-from pdm_edge.records import Advisory, FeatureVector, Reading, Record, Stamp, Waveform
+from pdm_edge.records import Advisory, FeatureVector, Health, Reading, Record, Stamp, Waveform
 
 RATE_HZ = 4096.0
 CONFIG = """
@@ -112,3 +112,38 @@ def test_a_coarse_sensor_that_does_not_move_at_a_measured_standstill_is_no_fault
     assert advisories(vectors) == []
     told = [r for s in range(15, 30) for r in feed(pump, s, still)]
     assert advisories(told) == ["unknown"], "while it turns, it is"
+
+
+SCALAR = """
+[gateway]
+id = "gw"
+[store]
+path = "x.db"
+[[machine]]
+id = "pump"
+window_s = 1.0
+iso20816 = { group = 2, support = "rigid" }
+detect = { learn_windows = 0 }
+[[machine.sensor]]
+id = "de"
+source = "modbus+tcp://127.0.0.1?device=1"
+profile = "banner-qm30vt2"
+take = ["velocity_rms_z", "velocity_peak_z", "temperature"]
+"""
+
+
+def test_a_sensor_that_measures_velocity_itself_is_graded_too(tmp_path: Path) -> None:
+    pump = Machine(parse_config(SCALAR).machine[0], models=tmp_path)
+    records: list[Record] = []
+    for second in range(12):
+        # The peak is higher than the limit of zone D and must not be taken for an RMS value.
+        for quantity, value, unit in (
+            ("velocity_rms_z", 3.0, "mm_s"),
+            ("velocity_peak_z", 30.0, "mm_s"),
+            ("temperature", 40.0, "degc"),
+        ):
+            records += pump.take(Reading("de", quantity, value, unit, at(second)))
+    (health, *_) = [r for r in records if isinstance(r, Health)]
+    assert health.zone == "C"  # 2.8 to 4.5 mm/s, ISO 20816-3 group 2 rigid
+    assert "3.00 mm/s RMS, the sensor's own band" in health.zone_basis
+    assert pump.status.velocity_mm_s == 3.0

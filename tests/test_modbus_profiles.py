@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 from modbus_peers import TcpServer, opened, poll
 
+from pdm_edge.acquire.modbus_frames import read_request, rtu_frame
 from pdm_edge.acquire.profiles import FOLDER, Profile, all_profiles, load_profile, read_profile
+from pdm_edge.acquire.registers import blocks
 from pdm_edge.cli import cli
 from pdm_edge.config import parse_config
 from pdm_edge.errors import ConfigError
@@ -77,6 +79,47 @@ def test_every_temperature_has_an_example_and_a_range() -> None:
             if row.quantity == "temperature":
                 assert row.minimum is not None, profile.id
                 assert row.maximum is not None, profile.id
+
+
+FRAMES = [  # profile, quantities, and the request that the vendor's document prints for them
+    ("witmotion-wtvb01-485-sdk", ["velocity_x", "velocity_y", "velocity_z"], "50 03 00 3A 00 03 28 47"),
+    ("witmotion-wtvb01-485-sdk", ["temperature"], "50 03 00 40 00 01 88 5F"),
+    (
+        "witmotion-wtvb01-485-sdk",
+        ["displacement_x", "displacement_y", "displacement_z"],
+        "50 03 00 41 00 03 58 5E",
+    ),
+    ("witmotion-wtvb01-485-sdk", ["frequency_x", "frequency_y", "frequency_z"], "50 03 00 44 00 03 48 5F"),
+]
+
+
+@pytest.mark.parametrize(("name", "quantities", "frame"), FRAMES)
+def test_a_profile_asks_as_its_document_does(name: str, quantities: list[str], frame: str) -> None:
+    profile = PROFILES[name]
+    assert profile.line.device is not None
+    registers = profile.registers("s", profile.line.device, quantities)
+    (block,) = blocks(registers, max_words=profile.max_words, merge_gap=profile.merge_gap)
+    asked = rtu_frame(profile.line.device, read_request(block.table, block.address, block.count).pdu)
+    assert asked == bytes.fromhex(frame)
+
+
+def test_a_vibration_sensor_is_read_in_metric_units_with_every_value_in_a_range() -> None:
+    measuring = {id for id, p in PROFILES.items() if any(r.unit == "mm_s" for r in p.register)}
+    assert measuring >= {"banner-qm30vt2", "witmotion-wtvb02-485", "witmotion-wtvb01-485", "bestsens-bemos"}
+    for id in measuring:
+        for row in PROFILES[id].register:
+            assert row.minimum is not None, (id, row.quantity)
+            assert row.maximum is not None, (id, row.quantity)
+            if "rms" in row.quantity and not row.extra:
+                assert row.unit in ("mm_s", "g"), (id, row.quantity)
+
+
+def test_metric_and_other_units_of_a_banner_sensor_say_the_same() -> None:
+    """What one real QM30VT2 sent: 21.96 degC and 71.53 degF at the same time."""
+    profile = PROFILES["banner-qm30vt2"]
+    celsius, _ = profile.registers("s", 1, ["temperature"])[0].decode([2196])
+    fahrenheit, _ = profile.registers("s", 1, ["temperature_f"])[0].decode([7153])
+    assert fahrenheit == pytest.approx(celsius * 1.8 + 32, abs=0.01)
 
 
 class MapServer(TcpServer):
