@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,12 +35,22 @@ def build_cortex_m3(target: Path, *options: str) -> Path:
     EmulatorError
         With what the compiler said.
     """
+    sources = [C_FOLDER / "pdm_wire.c", *(C_FOLDER / "ports" / n for n in ("device.c", "mps2_an385.c"))]
+    return _build_cortex_m3(target, sources, options)
+
+
+def build_burst_cortex_m3(target: Path, *options: str) -> Path:
+    """Compile the sensor of burst/ for the same board, a Modbus RTU slave with id 3; raises as the other."""
+    sources = [C_FOLDER.parent / "burst" / "pdm_burst.c", C_FOLDER / "ports" / "mps2_burst.c"]
+    return _build_cortex_m3(target, sources, options)
+
+
+def _build_cortex_m3(target: Path, sources: Sequence[Path], options: Sequence[str]) -> Path:
     command = [
         *("arm-none-eabi-gcc", "-mcpu=cortex-m3", "-mthumb", "-O2", *WARNINGS),
         *("-ffreestanding", "-nostdlib", "-ffunction-sections", "-Wl,--gc-sections", *options),
-        *("-T", str(C_FOLDER / "ports" / "mps2_an385.ld"), str(C_FOLDER / "pdm_wire.c")),
-        *(str(C_FOLDER / "ports" / name) for name in ("device.c", "mps2_an385.c")),
-        *("-lgcc", "-o", str(target)),
+        *("-T", str(C_FOLDER / "ports" / "mps2_an385.ld"), str(C_FOLDER / "ports" / "mps2_board.c")),
+        *(*map(str, sources), "-lgcc", "-o", str(target)),
     ]
     return _build(command, target)
 
@@ -66,7 +77,8 @@ class EmulatedDevice:
     Parameters
     ----------
     program
-        What `build_cortex_m3` made, or with ``posix=True`` what `build_posix` made.
+        What `build_cortex_m3` or `build_burst_cortex_m3` made, or with ``posix=True`` what
+        `build_posix` made.
     boot
         The device's count of starts (the emulated board only; the POSIX port makes up its own).
     """

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from pdm_edge.acquire import Register
+from pdm_edge.acquire.burst import BurstTask
 from pdm_edge.acquire.modbus import ModbusSource
 from pdm_edge.clock import SystemClock
-from pdm_edge.records import Reading
+from pdm_edge.records import Gap, Reading, Waveform
 
 HERE = Path(__file__).parent / "modbus"
 
@@ -292,3 +293,46 @@ def bad_tcp(tcp: TcpServer) -> Iterator[BadLine]:
     line = BadLine(reach, serial=False)
     yield line
     line.close()
+
+
+BURST_FAULTS: dict[str, Callable[[bytes], Arrivals]] = {
+    "missing": lambda reply: [],
+    "late": lambda reply: [(0.25, reply)],
+    "a bit flipped": lambda reply: [(0.0, reply[:9] + bytes([reply[9] ^ 1]) + reply[10:])],
+    "twice": lambda reply: [(0.0, reply), (0.02, reply)],
+}
+
+
+def every_eighth(fault: Callable[[bytes], Arrivals]) -> Callable[[bytes], Arrivals]:
+    """Harm every eighth reply, if it is longer than an exception or a single register."""
+    count = 0
+
+    def harm(reply: bytes) -> Arrivals:
+        nonlocal count
+        count += 1
+        return fault(reply) if count % 8 == 0 and len(reply) > 10 else unharmed(reply)
+
+    return harm
+
+
+def fetch_bursts(
+    url: str, task: BurstTask, n: int = 1, within_s: float = 40
+) -> tuple[list[Waveform], list[Gap]]:
+    """Read a line until `n` waveforms came; those, and the gaps that were told."""
+    source = ModbusSource(
+        url, [], clock=SystemClock(), bursts=[task], writable=[(task.device, task.command_register)]
+    )
+    got: list[Waveform] = []
+    gaps: list[Gap] = []
+    ends = time.monotonic() + within_s
+    try:
+        while len(got) < n:
+            assert time.monotonic() < ends, f"{gaps}; {source.counters()}"
+            for item in source.read(0.05):
+                if isinstance(item, Waveform):
+                    got.append(item)
+                elif isinstance(item, Gap):
+                    gaps.append(item)
+    finally:
+        source.close()
+    return got, gaps

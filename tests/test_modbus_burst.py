@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from modbus_peers import Arrivals, BadLine, register, unharmed, wait_for
+from modbus_peers import BURST_FAULTS, BadLine, every_eighth, fetch_bursts, register, wait_for
 
 from pdm_edge.acquire.burst import BurstTask, parse_descriptor, transfer_s
 from pdm_edge.acquire.modbus import ModbusSource
@@ -23,12 +23,11 @@ from pdm_edge.cli import cli
 from pdm_edge.clock import SystemClock
 from pdm_edge.config import parse_config
 from pdm_edge.errors import ConfigError
-from pdm_edge.records import Gap, Reading, Waveform
+from pdm_edge.records import Reading, Waveform
 from pdm_edge.wiring import open_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 STRICT = ("-std=c99", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
-ALLOWED = [(3, 4128)]
 
 
 @pytest.fixture(scope="session")
@@ -71,21 +70,6 @@ def sensor(tmp_path: Path, sensor_binary: Path, require_tool: Callable[[str, str
     opened.close()
 
 
-def fetch(url: str, task: BurstTask, n: int = 1, within_s: float = 40) -> tuple[list[Waveform], list[Gap]]:
-    source = ModbusSource(url, [], clock=SystemClock(), bursts=[task], writable=ALLOWED)
-    got: list[Waveform] = []
-    gaps: list[Gap] = []
-    ends = time.monotonic() + within_s
-    try:
-        while len(got) < n:
-            assert time.monotonic() < ends, f"{gaps}; {source.counters()}"
-            for item in source.read(0.05):
-                (got if isinstance(item, Waveform) else gaps).append(item)  # type: ignore[arg-type]
-    finally:
-        source.close()
-    return got, gaps
-
-
 def expected(waveform: Waveform) -> np.ndarray:
     n = waveform.first_sample + np.arange(waveform.n_samples)
     return np.stack([((n * 7 + axis * 1000) % 20001 - 10000) / 2048 for axis in range(3)])
@@ -102,7 +86,7 @@ def check(waveform: Waveform) -> None:
 def test_a_burst_arrives_whole_aligned_and_dated(fifo: bool, sensor: Sensor) -> None:
     task = BurstTask("de", 3, every_s=0.1, clock=SystemClock(), fifo=fifo)
     before_ns = time.monotonic_ns()
-    (first, second), gaps = fetch(sensor.url, task, n=2)
+    (first, second), gaps = fetch_bursts(sensor.url, task, n=2)
     assert not gaps
     check(first)
     check(second)
@@ -114,29 +98,14 @@ def test_a_burst_arrives_whole_aligned_and_dated(fifo: bool, sensor: Sensor) -> 
     assert task.counters["burst chunks" if fifo else "burst pages"] > 0
 
 
-FAULTS: dict[str, Callable[[bytes], Arrivals]] = {
-    "missing": lambda reply: [],
-    "late": lambda reply: [(0.25, reply)],
-    "a bit flipped": lambda reply: [(0.0, reply[:9] + bytes([reply[9] ^ 1]) + reply[10:])],
-    "twice": lambda reply: [(0.0, reply), (0.02, reply)],
-}
-
-
-@pytest.mark.parametrize(("fault", "fifo"), [*((name, False) for name in FAULTS), ("missing", True)])
+@pytest.mark.parametrize(("fault", "fifo"), [*((name, False) for name in BURST_FAULTS), ("missing", True)])
 def test_no_fault_of_the_line_gets_into_a_waveform(fault: str, fifo: bool, sensor: Sensor) -> None:
     line = BadLine(lambda: os.open(sensor.near, os.O_RDWR | os.O_NOCTTY), serial=True)
-    count = 0
-
-    def every_eighth(reply: bytes) -> Arrivals:
-        nonlocal count
-        count += 1
-        return FAULTS[fault](reply) if count % 8 == 0 and len(reply) > 10 else unharmed(reply)
-
-    line.fault = every_eighth
+    line.fault = every_eighth(BURST_FAULTS[fault])
     try:
         task = BurstTask("de", 3, every_s=0.1, clock=SystemClock(), fifo=fifo)
         url = line.url.replace("19200", "115200").replace("=250", "=150")
-        (waveform,), _ = fetch(url, task)
+        (waveform,), _ = fetch_bursts(url, task)
         check(waveform)
     finally:
         line.close()
@@ -146,7 +115,7 @@ def test_polls_go_on_between_the_pages(sensor: Sensor) -> None:
     polled = [register("number", 4096 + 1, device=3, table="holding")]
     task = BurstTask("de", 3, every_s=0.1, clock=SystemClock())
     source = ModbusSource(
-        sensor.url, polled, clock=SystemClock(), poll_s=0.05, bursts=[task], writable=ALLOWED
+        sensor.url, polled, clock=SystemClock(), poll_s=0.05, bursts=[task], writable=[(3, 4128)]
     )
     seen: list[str] = []
     ends = time.monotonic() + 30

@@ -72,15 +72,13 @@ void pdm_burst_sample(pdm_burst_t *burst, const int16_t *axes, uint32_t now_ms)
             if (burst->config.clip_count != 0 && size >= (int32_t)burst->config.clip_count) {
                 burst->clipped = 1;
             }
+            /* A word at a time: at the end of a long burst an interrupt would hold up many samples. */
+            burst->crc = crc32_word(burst->crc, (uint16_t)axes[axis]);
             burst->store[burst->filled++] = axes[axis];
         }
         burst->ended_ms = now_ms;
         if (burst->filled >= burst->total) {
-            uint32_t crc = 0xFFFFFFFFu;
-            for (uint32_t i = 0; i < burst->total; i++) {
-                crc = crc32_word(crc, (uint16_t)burst->store[i]);
-            }
-            burst->crc = crc ^ 0xFFFFFFFFu;
+            burst->crc ^= 0xFFFFFFFFu;
             burst->fifo = 0;
             burst->state = READY;
         }
@@ -116,6 +114,7 @@ static uint16_t described(const pdm_burst_config_t *config, uint16_t at)
 static uint16_t state_word(const pdm_burst_t *burst, uint16_t at, uint32_t now_ms)
 {
     const uint32_t age_ms = burst->state == NOTHING ? 0 : now_ms - burst->ended_ms;
+    const uint32_t crc = burst->state == READY ? burst->crc : 0;
     switch (at) {
     case 33: return burst->state;
     case 34: return burst->number;
@@ -124,8 +123,8 @@ static uint16_t state_word(const pdm_burst_t *burst, uint16_t at, uint32_t now_m
     case 37: return (uint16_t)(burst->first >> 32 & 0xFFFFu);
     case 38: return (uint16_t)(burst->first >> 16 & 0xFFFFu);
     case 39: return (uint16_t)(burst->first & 0xFFFFu);
-    case 40: return high(burst->crc);
-    case 41: return low(burst->crc);
+    case 40: return high(crc);
+    case 41: return low(crc);
     case 42: return high(burst->total);
     case 43: return low(burst->total);
     case 44: return burst->clipped;
@@ -233,6 +232,7 @@ static size_t answer_write(pdm_burst_t *burst, const uint8_t *frame, uint8_t *re
     }
     burst->number++;
     burst->filled = 0;
+    burst->crc = 0xFFFFFFFFu;
     burst->clipped = 0;
     burst->state = CAPTURING;
     for (int i = 2; i < 6; i++) {

@@ -3,7 +3,8 @@
  * The caller owns all memory, the time, the samples and the UART: feed samples with
  * pdm_burst_sample, hand each received frame to pdm_burst_answer, send what comes back. A frame ends
  * with 3.5 characters of silence, which the caller's UART or timer detects. No heap, no globals.
- * Cost: a CRC-16 over the request and a CRC-16 and a CRC-32 over the reply, about 500 bytes, bitwise.
+ * Cost: a CRC-16 over the request and a CRC-16 and a CRC-32 over the reply, about 500 bytes, bitwise;
+ * and for each sample of a capture the CRC-32 of its two bytes an axis.
  */
 #ifndef PDM_BURST_H
 #define PDM_BURST_H
@@ -36,7 +37,7 @@ typedef struct {
     uint32_t total;     /* words of a burst */
     uint64_t sample;    /* number of the next sample since the start */
     uint64_t first;     /* number of the first sample of the burst */
-    uint32_t crc;       /* of all data words, when ready */
+    uint32_t crc;       /* of the data words so far; of all, when ready */
     uint32_t ended_ms;  /* when the last sample came */
     uint32_t fifo;      /* next chunk of the FIFO queue */
     uint16_t number;    /* of the burst */

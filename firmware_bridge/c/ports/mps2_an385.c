@@ -1,138 +1,33 @@
-/* The device on a bare Cortex-M3: Arm MPS2 board with image AN385, as QEMU emulates it.
- *
- * Vectors, start-up, a free-running timer as tick, UART 0 polled; nothing but this file, device.c
- * and pdm_wire.c. To port it, replace the registers. SPDX-License-Identifier: Apache-2.0 */
+/* The device on a bare Cortex-M3: its main loop. Nothing but this file, mps2_board.c, device.c and
+ * pdm_wire.c. SPDX-License-Identifier: Apache-2.0 */
 #include "device.h"
+#include "mps2_board.h"
 
-#define REGISTER(address) (*(volatile uint32_t *)(address))
-#define UART_DATA REGISTER(0x40004000u)
-#define UART_STATE REGISTER(0x40004004u)
-#define UART_CTRL REGISTER(0x40004008u)
-#define UART_INTCLEAR REGISTER(0x4000400Cu)
-#define UART_BAUDDIV REGISTER(0x40004010u)
-#define TIMER_CTRL REGISTER(0x40000000u)
-#define TIMER_VALUE REGISTER(0x40000004u)
-#define TIMER_RELOAD REGISTER(0x40000008u)
-#define SYSTICK_CTRL REGISTER(0xE000E010u)
-#define SYSTICK_RELOAD REGISTER(0xE000E014u)
-#define SYSTICK_VALUE REGISTER(0xE000E018u)
-#define NVIC_ENABLE REGISTER(0xE000E100u)
-#define NVIC_UNPEND REGISTER(0xE000E280u)
-#define SCB_ICSR REGISTER(0xE000ED04u)
-
-enum { CLOCK_HZ = 25000000, BAUD = 921600 };
-enum { TX_FULL = 1, RX_FULL = 2, TX_ENABLE = 1, RX_ENABLE = 2, RX_INTERRUPT = 8 };
-enum { TX_BYTES_A_TURN = 4096 };
-
-/* Set by the linker script. */
-extern uint32_t stack_top, data_load, data_start, data_end, bss_start, bss_end;
-/* Stands for a battery-backed register that counts the starts; whoever starts the emulator sets it. */
-extern volatile uint32_t boot_count;
+enum { BAUD = 921600, TX_BYTES_A_TURN = 4096 };
 
 int main(void);
-void reset(void);
-void halt(void);
-void *memcpy(void *to, const void *from, size_t n);
-void *memset(void *to, int value, size_t n);
-
-/* What the compiler may call without a C library. */
-void *memcpy(void *to, const void *from, size_t n)
-{
-    uint8_t *out = to;
-    const uint8_t *in = from;
-    while (n-- != 0u) {
-        *out++ = *in++;
-    }
-    return to;
-}
-
-void *memset(void *to, int value, size_t n)
-{
-    uint8_t *out = to;
-    while (n-- != 0u) {
-        *out++ = (uint8_t)value;
-    }
-    return to;
-}
-
-void halt(void)
-{
-    for (;;) {
-    }
-}
-
-void reset(void)
-{
-    const uint32_t *from = &data_load;
-    for (uint32_t *to = &data_start; to < &data_end; to++) {
-        *to = *from++;
-    }
-    for (uint32_t *to = &bss_start; to < &bss_end; to++) {
-        *to = 0u;
-    }
-    (void)main();
-    halt();
-}
-
-typedef struct {
-    uint32_t *stack;
-    void (*handlers[15])(void);
-} vectors_t;
-
-__attribute__((section(".vectors"), used)) static const vectors_t vectors = {
-    &stack_top,
-    {reset, halt, halt, halt, halt, halt, 0, 0, 0, 0, halt, halt, 0, halt, halt}};
-
-static uint32_t now(void)
-{
-    return 0xFFFFFFFFu - TIMER_VALUE; /* it counts down, and wraps after 172 s */
-}
-
-static void start_board(void)
-{
-    UART_BAUDDIV = CLOCK_HZ / BAUD;
-    UART_CTRL = TX_ENABLE | RX_ENABLE | RX_INTERRUPT;
-    TIMER_RELOAD = 0xFFFFFFFFu;
-    TIMER_VALUE = 0xFFFFFFFFu;
-    TIMER_CTRL = 1u;
-    SYSTICK_RELOAD = CLOCK_HZ / 1000 - 1;
-    SYSTICK_VALUE = 0u;
-    SYSTICK_CTRL = 7u;
-    NVIC_ENABLE = 1u;
-    /* Interrupts end a sleep but run no handler: all is done in the loop below. */
-    __asm__ volatile("cpsid i" ::: "memory");
-}
-
-static void sleep(void)
-{
-    __asm__ volatile("wfi" ::: "memory");
-    SCB_ICSR = 1u << 25; /* SysTick is not pending any more */
-    UART_INTCLEAR = 2u;
-    NVIC_UNPEND = 1u;
-}
 
 int main(void)
 {
     static device_t device;
 
-    start_board();
-    device_start(&device, (uint16_t)boot_count, CLOCK_HZ, now());
+    board_start(BAUD);
+    device_start(&device, (uint16_t)boot_count, BOARD_HZ, board_ticks());
     for (;;) {
         const uint8_t *out;
-        size_t pending, n = 0u;
+        uint8_t byte;
+        size_t pending, n;
         bool more;
 
-        while ((UART_STATE & RX_FULL) != 0u) {
-            device_receive(&device, (uint8_t)UART_DATA, now());
+        while (board_receive(&byte)) {
+            device_receive(&device, byte, board_ticks());
         }
-        more = device_step(&device, now());
+        more = device_step(&device, board_ticks());
         pending = device_pending(&device, &out);
-        while (n < pending && n < TX_BYTES_A_TURN && (UART_STATE & TX_FULL) == 0u) {
-            UART_DATA = out[n++];
-        }
+        n = board_send(out, pending < TX_BYTES_A_TURN ? pending : TX_BYTES_A_TURN);
         device_sent(&device, n);
         if (n == 0u ? pending != 0u || !more : n == pending && !more) {
-            sleep();
+            board_sleep();
         }
     }
 }
