@@ -1,42 +1,36 @@
 """What a configuration will need: line use, poll times, CPU, disk and upload, before it runs.
 
-Lines are reckoned from their requests and baud rates. CPU, disk and upload are measured: each
-machine's own pipeline works off noise at the stated rate into a buffer in a temporary folder, on
-the computer that asks.
+Lines are reckoned from their requests, bursts and baud rates. CPU, disk and upload are measured, see
+`sizing_load`.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
-import numpy as np
-
+from pdm_edge.acquire.burst import BurstDescriptor, fetch_s
 from pdm_edge.acquire.modbus_url import LineSettings, line_settings
 from pdm_edge.acquire.registers import Block, blocks
-from pdm_edge.clock import FixedClock
 from pdm_edge.config import Config, MachineConfig, SensorConfig
 from pdm_edge.errors import ConfigError
-from pdm_edge.machine import Machine
-from pdm_edge.records import AmplitudeSpectrum, FeatureVector, Lane, Measurement, Reading, Record, Waveform
-from pdm_edge.store.buffer import Buffer
-from pdm_edge.sync.payload import encode_batch
+from pdm_edge.sizing_load import MachineSize, Waves, machine_size
 from pdm_edge.wiring import device_options, lines_of, registers_of
 
-_LEARN_WINDOWS = 20
-_MEASURED_WINDOWS = 20
-_DAY_S = 86_400.0
 _SERIAL_BYTES_A_SAMPLE = 2.1  # int16 in frames of the wire protocol, with header, COBS and CRC
 
 
 @dataclass(frozen=True, slots=True)
 class LineSize:
-    """One line: ``use`` is the share of its time, above 1 if it cannot keep up; None if unknown."""
+    """One line: ``use`` is the share of its time, above 1 if it cannot keep up; None if unknown.
+
+    ``burst_use`` is the part of it that bursts take, and ``slowest_burst_s`` the time from the trigger
+    of one to its last page while nothing else is read.
+    """
 
     line: str
     kind: str
@@ -45,20 +39,9 @@ class LineSize:
     values_s: float
     use: float | None
     slowest_poll_s: float
+    burst_use: float = 0.0
+    slowest_burst_s: float = 0.0
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MachineSize:
-    """One machine: samples and windows a second, and the CPU share of one core."""
-
-    machine: str
-    samples_s: float
-    windows_s: float
-    features: int
-    cpu: float
-    stored_bytes_day: float
-    sent_bytes_day: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +57,12 @@ class Size:
 
 
 def size_of(
-    config: Config, *, sample_rate_hz: float | None = None, n_axes: int = 1, turnaround_s: float = 0.01
+    config: Config,
+    *,
+    sample_rate_hz: float | None = None,
+    n_axes: int = 1,
+    burst_samples: int | None = None,
+    turnaround_s: float = 0.01,
 ) -> Size:
     """Size a configuration.
 
@@ -82,6 +70,8 @@ def size_of(
     ----------
     sample_rate_hz, n_axes
         Of sensors that only say so when they are connected (serial, bursts over Modbus).
+    burst_samples
+        Samples of each axis in a burst over Modbus; as long as the machine's window if not given.
     turnaround_s
         What a Modbus device takes to begin its reply.
 
@@ -90,13 +80,16 @@ def size_of(
     ConfigError
         If a sample rate is needed and not given.
     """
-    lines = tuple(
-        _line_size(url, sensors, sample_rate_hz, n_axes, turnaround_s)
-        for url, sensors in lines_of(config).items()
-    )
+    waves = {
+        sensor.id: _waves(sensor, machine, sample_rate_hz, n_axes, burst_samples)
+        for machine in config.machine
+        for sensor in machine.sensor
+        if sensor.is_waveform
+    }
+    lines = tuple(_line_size(url, sensors, waves, turnaround_s) for url, sensors in lines_of(config).items())
     with tempfile.TemporaryDirectory(prefix="pdm-edge-size-") as folder:
         machines = tuple(
-            _machine_size(machine, config.gateway.id, Path(folder, machine.id), sample_rate_hz, n_axes)
+            machine_size(machine, config.gateway.id, Path(folder, machine.id), waves)
             for machine in config.machine
         )
     stored = sum(m.stored_bytes_day for m in machines)
@@ -116,39 +109,83 @@ def request_s(settings: LineSettings, block: Block, turnaround_s: float) -> floa
     return settings.turnaround_s + settings.wire_s(8) + turnaround_s + settings.wire_s(5 + n_bytes)
 
 
+def _waves(
+    sensor: SensorConfig,
+    machine: MachineConfig,
+    rate_hz: float | None,
+    n_axes: int,
+    burst_samples: int | None,
+) -> Waves:
+    rate_hz = _rate_hz(sensor, rate_hz)
+    if sensor.burst is None:
+        return Waves(rate_hz, n_axes)
+    n_samples = burst_samples or round(rate_hz * machine.window_s)
+    return Waves(rate_hz, n_axes, n_samples, sensor.burst.every_s)
+
+
 def _line_size(
-    url: str, sensors: list[SensorConfig], rate_hz: float | None, n_axes: int, turnaround_s: float
+    url: str, sensors: list[SensorConfig], waves: Mapping[str, Waves], turnaround_s: float
 ) -> LineSize:
     scheme = urlsplit(url).scheme
     name = url.partition("?")[0]
     if scheme.startswith("modbus"):
-        return _modbus_size(url, name, sensors, turnaround_s)
+        return _modbus_size(url, name, sensors, waves, turnaround_s)
+    samples_s = sum(waves[s.id].samples_s for s in sensors if s.is_waveform)
     if scheme == "serial":
-        samples_s = sum(_rate_hz(s, rate_hz) * n_axes for s in sensors if s.is_waveform)
         baud = int(dict(parse_qsl(urlsplit(url).query))["baud"])
         use = samples_s * _SERIAL_BYTES_A_SAMPLE * 10 / baud
         return LineSize(name, "serial", 1, 0.0, samples_s, use, 0.0)
-    samples_s = sum(_rate_hz(s, rate_hz) for s in sensors if s.is_waveform)
-    return LineSize(name, scheme, 1, 0.0, samples_s, None, 0.0, "a recording")
+    return LineSize(name, scheme, 1, 0.0, samples_s, None, 0.0, note="a recording")
 
 
-def _modbus_size(url: str, name: str, sensors: list[SensorConfig], turnaround_s: float) -> LineSize:
+def _modbus_size(
+    url: str, name: str, sensors: list[SensorConfig], waves: Mapping[str, Waves], turnaround_s: float
+) -> LineSize:
     settings = line_settings(url)
     registers = [register for sensor in sensors for register in registers_of(sensor)]
-    requests_s = values_s = use = slowest_s = 0.0
+    requests_s = values_s = poll_use = slowest_s = 0.0
     for device, how in device_options(sensors).items():
         own = [r for r in registers if r.device == device]
         plan = blocks(own, max_words=how.max_words, merge_gap=how.merge_gap)
         poll_s = sum(request_s(settings, block, turnaround_s) for block in plan)
         requests_s += len(plan) / how.poll_s
         values_s += len(own) / how.poll_s
-        use += poll_s / how.poll_s
+        poll_use += poll_s / how.poll_s
         slowest_s = max(slowest_s, poll_s)
-    bursts = [s.id for s in sensors if s.burst is not None]
-    note = f"bursts of {', '.join(bursts)} take what is left" if bursts else ""
-    if use > 1:
-        note = "polls will be late: raise poll_s, the baud rate, or merge_gap"
-    return LineSize(name, "modbus", len(device_options(sensors)), requests_s, values_s, use, slowest_s, note)
+    burst_use = slowest_burst_s = 0.0
+    notes = []
+    for sensor in sensors:
+        if sensor.burst is None:
+            continue
+        wave = waves[sensor.id]
+        burst = _descriptor(wave, fifo=sensor.burst.fifo)
+        on_line_s = fetch_s(settings, burst, fifo=sensor.burst.fifo, turnaround_s=turnaround_s)
+        burst_use += on_line_s / sensor.burst.every_s
+        slowest_burst_s = max(slowest_burst_s, burst.duration_s + on_line_s)
+        notes.append(f"burst of {sensor.id!r}: {wave.n_axes} x {burst.n_samples} samples")
+        if burst.duration_s + on_line_s > sensor.burst.every_s:
+            notes.append("takes longer than its every_s")
+    if poll_use + burst_use > 1:
+        what = "every_s, poll_s" if burst_use else "poll_s"
+        notes.append(f"polls will be late: raise {what}, the baud rate, or merge_gap")
+    n_devices = len(device_options(sensors)) + sum(1 for s in sensors if s.burst and not s.register)
+    return LineSize(
+        line=name,
+        kind="modbus",
+        devices=n_devices,
+        requests_s=requests_s,
+        values_s=values_s,
+        use=poll_use + burst_use,
+        slowest_poll_s=slowest_s,
+        burst_use=burst_use,
+        slowest_burst_s=slowest_burst_s,
+        note="; ".join(notes),
+    )
+
+
+def _descriptor(wave: Waves, *, fifo: bool) -> BurstDescriptor:
+    rate = Fraction(wave.rate_hz).limit_denominator(1000)
+    return BurstDescriptor(rate, "g", 1.0, wave.burst_samples, tuple("xyzw"[: wave.n_axes]), fifo)
 
 
 def _rate_hz(sensor: SensorConfig, given_hz: float | None) -> float:
@@ -161,96 +198,3 @@ def _rate_hz(sensor: SensorConfig, given_hz: float | None) -> float:
             mend="Give it with --sample-rate HZ",
         )
     return given_hz
-
-
-def _machine_size(
-    machine: MachineConfig, gateway: str, folder: Path, rate_hz: float | None, n_axes: int
-) -> MachineSize:
-    waves = {s.id: _rate_hz(s, rate_hz) for s in machine.sensor if s.is_waveform}
-    detect = msgspec.structs.replace(machine.detect, learn_windows=_LEARN_WINDOWS)
-    pipeline = Machine(msgspec.structs.replace(machine, detect=detect), models=folder / "models")
-    folder.mkdir(parents=True)
-    clock = FixedClock(1)
-    windows_s = 1.0 / machine.window_s if waves else max(1.0 / s.poll_s for s in machine.sensor)
-    buffer = Buffer(folder / "size.db", gateway=gateway, max_mb=512, clock=clock)
-    rng = np.random.default_rng(1)
-    try:
-        spectra: list[Record] = []
-        for window in range(_LEARN_WINDOWS + 5):
-            worked = _work(pipeline, machine, waves, n_axes, window, windows_s, clock, rng)
-            spectra += [record for record in worked if isinstance(record, AmplitudeSpectrum)]
-        started_s = time.process_time()
-        records: list[Record] = []
-        for window in range(_LEARN_WINDOWS + 5, _LEARN_WINDOWS + 5 + _MEASURED_WINDOWS):
-            records += _work(pipeline, machine, waves, n_axes, window, windows_s, clock, rng)
-        cpu_s = time.process_time() - started_s
-        stored, sent = _bytes_of(buffer, [r for r in records if not isinstance(r, AmplitudeSpectrum)])
-        # The first of each kind: those that are due come once in `every_s`, however long a window is.
-        kinds = {(r.sensor, r.quantity): r for r in reversed(spectra) if isinstance(r, AmplitudeSpectrum)}
-        spectra_stored, spectra_sent = _bytes_of(buffer, list(kinds.values()), lane="spectrum")
-    finally:
-        buffer.close()
-    seconds = _MEASURED_WINDOWS / windows_s
-    a_day = _DAY_S / machine.spectrum.every_s if machine.spectrum.every_s else 0.0
-    vectors = [r for r in records if isinstance(r, FeatureVector)]
-    return MachineSize(
-        machine=machine.id,
-        samples_s=sum(waves.values()) * n_axes,
-        windows_s=windows_s,
-        features=len(vectors[0].schema.names) if vectors else 0,
-        cpu=cpu_s / seconds,
-        stored_bytes_day=stored / seconds * _DAY_S + spectra_stored * a_day,
-        sent_bytes_day=sent / seconds * _DAY_S + spectra_sent * a_day,
-    )
-
-
-def _work(
-    pipeline: Machine,
-    machine: MachineConfig,
-    waves: dict[str, float],
-    n_axes: int,
-    window: int,
-    windows_s: float,
-    clock: FixedClock,
-    rng: np.random.Generator,
-) -> list[Record]:
-    """Let the pipeline work off one window's worth of noise."""
-    stamp = clock.stamp()
-    items: list[Measurement] = []
-    for sensor in machine.sensor:
-        for scalar in sensor.scalars:
-            value = 40.0 + rng.standard_normal()
-            items.append(Reading(sensor.id, scalar.quantity, value, scalar.unit, stamp))
-        if sensor.id in waves:
-            n_samples = round(waves[sensor.id] / windows_s)
-            noise = (0.05 * rng.standard_normal((n_axes, n_samples))).astype(np.float32)
-            axes = tuple("xyzw"[:n_axes])
-            first = window * n_samples
-            items.append(Waveform(sensor.id, noise, waves[sensor.id], "g", axes, stamp, first))
-    clock.advance(1.0 / windows_s)
-    return [record for item in items for record in pipeline.take(item)]
-
-
-def _bytes_of(buffer: Buffer, records: list[Record], *, lane: Lane = "feature") -> tuple[float, float]:
-    """Bytes that records take in the buffer, and packed for the way; measured on many copies."""
-    if not records:
-        return 0.0, 0.0
-    copies = -(-2000 // len(records))
-    buffer.write(records)
-    before = _file_bytes(buffer.path)
-    for _ in range(copies):
-        buffer.write(records)
-    stored = (_file_bytes(buffer.path) - before) / copies
-    batch = buffer.next_batch(200, (lane,))
-    if batch is None:
-        return stored, 0.0
-    return stored, len(encode_batch(batch, 1)) / len(batch.rows) * len(records)
-
-
-def _file_bytes(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
-    return path.stat().st_size

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
-from modbus_peers import RtuLine, TcpServer
+from modbus_peers import Arrivals, BadLine, RtuLine, TcpServer
 
 from pdm_edge.acquire.modbus_probe import is_plausible, views
 from pdm_edge.acquire.modbus_url import line_settings
 from pdm_edge.acquire.registers import Block
 from pdm_edge.cli import cli
+from pdm_edge.clock import SystemClock
 from pdm_edge.config import parse_config
 from pdm_edge.errors import ConfigError
+from pdm_edge.records import Reading
 from pdm_edge.sizing import request_s, size_of
+from pdm_edge.wiring import open_sources
 
 # ATR144: device type 473, 85.3 degC. Beside it a float 1480.5 with its words swapped.
 LOW_FIRST = struct.unpack(">HH", struct.pack(">f", 1480.5))[::-1]
@@ -157,6 +162,101 @@ def test_an_overloaded_line_is_told_and_is_exit_status_1(tmp_path: Path) -> None
     assert modbus["use"] > 1
     assert "raise poll_s" in modbus["note"]
     assert [row["record"] for row in rows] == ["line", "line", "machine", "total"]
+
+
+BURSTS = """
+[gateway]
+id = "g"
+[[machine]]
+id = "pump"
+window_s = 1.0
+[[machine.sensor]]
+id = "de"
+source = "modbus+rtu:///dev/ttyUSB1?baud=9600&parity=E&device=3"
+burst = { every_s = 60 }
+[store]
+path = "x.db"
+"""
+
+
+def test_the_line_time_of_bursts_is_counted() -> None:
+    """8,192 samples of one axis are 68 pages of 263 characters: 22 s of 60 at 9600 Bd 8E1 (BURST.md)."""
+    config = parse_config(BURSTS)
+    size = size_of(config, sample_rate_hz=8192, burst_samples=8192, turnaround_s=0.005)
+    (line,) = size.lines
+    assert line.burst_use == line.use == pytest.approx(22 / 60, rel=0.03)
+    assert line.slowest_burst_s == pytest.approx(23, abs=0.6)
+    assert line.devices == 1
+    assert "1 x 8192 samples" in line.note
+    (machine,) = size.machines
+    assert machine.windows_s == pytest.approx(1 / 60)
+    assert machine.samples_s == pytest.approx(8192 / 60)
+    by_fifo = parse_config(BURSTS.replace("every_s = 60", "every_s = 60, fifo = true"))
+    slower = size_of(by_fifo, sample_rate_hz=8192, burst_samples=8192, turnaround_s=0.005).lines[0]
+    assert 1 < slower.burst_use / line.burst_use < 1.5
+    chunk_s = (76 * 11 + 2 * 3.5 * 11) / 9600 + 0.005  # 6 and 70 characters, two silences, turnaround
+    assert slower.burst_use * 60 == pytest.approx((8192 / 29 + 4) * chunk_s, rel=0.01)
+
+
+def test_a_burst_that_takes_longer_than_its_time_is_told() -> None:
+    size = size_of(parse_config(BURSTS), sample_rate_hz=25600, n_axes=3)
+    (line,) = size.lines
+    assert line.use is not None
+    assert line.use > 1
+    assert "longer than its every_s" in line.note
+    assert "raise every_s" in line.note
+
+
+def test_a_machine_of_scalars_gets_a_vector_a_window_however_often_it_is_polled() -> None:
+    config = parse_config(SIZE.replace('id = "pump"', 'id = "pump"\nwindow_s = 5.0', 1))
+    only = msgspec.structs.replace(config.machine[0], sensor=config.machine[0].sensor[1:])
+    polled = size_of(msgspec.structs.replace(config, machine=(only,))).machines[0]
+    assert polled.windows_s == pytest.approx(0.2, rel=0.1)
+
+
+def test_line_use_is_what_a_line_of_that_speed_shows(bad_rtu: BadLine) -> None:
+    """libmodbus behind a line whose replies come when their bytes could have come, against the plan."""
+    baud, turnaround_s, busy_s = 9600, 0.02, 0.0
+    url = bad_rtu.url.replace("19200", str(baud)) + "&device=1"
+    rows = "".join(
+        f'[[machine.sensor.register]]\nquantity="q{a}"\nunit="1"\naddress={a}\ntype="uint16"\ntable="input"\n'
+        for a in (0, 5, 9)
+    )
+    text = f'''[gateway]
+id = "g"
+[[machine]]
+id = "m"
+[[machine.sensor]]
+id = "s"
+source = "{url}"
+poll_s = 0.4
+{rows}
+[store]
+path = "x.db"
+'''
+    config = parse_config(text)
+    settings = line_settings(url)
+
+    def paced(reply: bytes) -> Arrivals:
+        nonlocal busy_s
+        takes_s = settings.wire_s(8 + len(reply)) + turnaround_s
+        busy_s += settings.turnaround_s + takes_s
+        return [(takes_s, reply)]
+
+    bad_rtu.fault = paced
+    (line,) = size_of(config, turnaround_s=turnaround_s).lines
+    (source,), _ = open_sources(config, SystemClock())
+    n_values = 0
+    try:
+        started_s = time.monotonic()
+        while time.monotonic() < started_s + 6:
+            n_values += sum(isinstance(item, Reading) for item in source.read(0.05))
+        took_s = time.monotonic() - started_s
+    finally:
+        source.close()
+    assert line.use == pytest.approx(busy_s / took_s, rel=0.15)
+    assert line.values_s == pytest.approx(n_values / took_s, rel=0.15)
+    assert line.requests_s == pytest.approx(bad_rtu.replies / took_s, rel=0.15)
 
 
 def test_request_times_are_those_of_the_wire() -> None:

@@ -40,6 +40,7 @@ _TRIES: Final = 6
 LONGEST_PAUSE_S: Final = 30.0
 CHUNK_DATA: Final = 29
 _GIVE_UP_FACTOR: Final = 4.0
+_OTHER_READS: Final = 3  # trigger, state, what the pages must add up to
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,31 @@ def parse_descriptor(words: list[int]) -> BurstDescriptor:
     return BurstDescriptor(rate_hz, _UNITS[unit], scale, n_samples, tuple(letters), bool(words[2] & 1))
 
 
-def transfer_s(settings: LineSettings, descriptor: BurstDescriptor, *, turnaround_s: float = 0.005) -> float:
-    """Time to capture and fetch a burst, told beforehand.
+def fetch_s(
+    settings: LineSettings, descriptor: BurstDescriptor, *, fifo: bool = False, turnaround_s: float = 0.005
+) -> float:
+    """Time that a burst takes of the line, once it is captured.
 
     Parameters
     ----------
+    fifo
+        By function 24, where the device has it; nothing got lost.
     turnaround_s
         What the device, and over TCP the network, take to answer a request.
     """
-    page_s = settings.wire_s(8 + 5 + 2 * PAGE_WORDS) + 2 * settings.turnaround_s + turnaround_s
-    return descriptor.duration_s + (descriptor.n_pages + 3) * page_s
+    if fifo and descriptor.has_fifo:
+        n_reads, n_bytes = -(-descriptor.n_words // CHUNK_DATA) + 1, 6 + 8 + 2 * (CHUNK_DATA + 2)
+    else:
+        n_reads, n_bytes = descriptor.n_pages, 8 + 5 + 2 * PAGE_WORDS
+    read_s = settings.wire_s(n_bytes) + 2 * settings.turnaround_s + turnaround_s
+    return (n_reads + _OTHER_READS) * read_s
+
+
+def transfer_s(
+    settings: LineSettings, descriptor: BurstDescriptor, *, fifo: bool = False, turnaround_s: float = 0.005
+) -> float:
+    """Time to capture and fetch a burst, told beforehand; the parameters are those of `fetch_s`."""
+    return descriptor.duration_s + fetch_s(settings, descriptor, fifo=fifo, turnaround_s=turnaround_s)
 
 
 class BurstTask:

@@ -21,6 +21,11 @@ from pdm_edge.config import load_config
 )
 @click.option("--axes", type=click.IntRange(1, 4), default=1, show_default=True, help="Of those sensors.")
 @click.option(
+    "--burst-samples",
+    type=click.IntRange(min=1),
+    help="Samples of each axis in a burst over Modbus.  [default: as long as the machine's window]",
+)
+@click.option(
     "--turnaround-ms",
     type=click.FloatRange(min=0),
     default=10.0,
@@ -28,7 +33,14 @@ from pdm_edge.config import load_config
     help="What a Modbus device takes to begin its reply.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-def size(config: Path, sample_rate_hz: float | None, axes: int, turnaround_ms: float, as_json: bool) -> None:
+def size(
+    config: Path,
+    sample_rate_hz: float | None,
+    axes: int,
+    burst_samples: int | None,
+    turnaround_ms: float,
+    as_json: bool,
+) -> None:
     """Say what CONFIG needs: line use, poll times, samples/s, CPU, disk and bytes a day.
 
     Lines are reckoned; the rest is measured here, by running each machine's pipeline on noise.
@@ -38,7 +50,13 @@ def size(config: Path, sample_rate_hz: float | None, axes: int, turnaround_ms: f
 
     checked = load_config(config)
     click.echo("measuring ...", err=True)
-    result = size_of(checked, sample_rate_hz=sample_rate_hz, n_axes=axes, turnaround_s=turnaround_ms / 1000)
+    result = size_of(
+        checked,
+        sample_rate_hz=sample_rate_hz,
+        n_axes=axes,
+        burst_samples=burst_samples,
+        turnaround_s=turnaround_ms / 1000,
+    )
     if as_json:
         for line in result.lines:
             click.echo(json_line({"record": "line", **asdict(line)}))
@@ -50,6 +68,8 @@ def size(config: Path, sample_rate_hz: float | None, axes: int, turnaround_ms: f
         for line in result.lines:
             use = "" if line.use is None else f"  line use {line.use:.1%}"
             polls = f"  {line.requests_s:.1f} requests/s, slowest poll {line.slowest_poll_s * 1000:.0f} ms"
+            if line.slowest_burst_s:
+                polls += f"; bursts {line.burst_use:.1%}, one takes {line.slowest_burst_s:.1f} s"
             what = f"  {line.values_s:.0f} {'values' if line.kind == 'modbus' else 'samples'}/s"
             click.echo(
                 f"{line.line}{use}{what}{polls if line.kind == 'modbus' else ''}  {line.note}".rstrip()
