@@ -102,6 +102,24 @@ def test_a_vector_of_nothing_is_bad_so_that_the_machine_does_not_count_as_heard(
     assert [v.quality.level for v in vectors] == ["bad"] * 5
 
 
+@pytest.mark.parametrize("poll_s", [1.0, 0.25, 0.1])
+def test_as_many_windows_come_as_fit_although_polls_are_never_on_time(poll_s: float) -> None:
+    """A poll a window that comes now early, now late, must not make every other window twice as long."""
+    joiner = VectorJoiner("pump", [], [TEMPERATURE], 1.0)
+    late_s = np.random.default_rng(3).normal(0.0, 0.01, round(400 / poll_s))
+    vectors = [v for n, e in enumerate(late_s) for v in joiner.add_reading(reading(40.0, 1 + n * poll_s + e))]
+    assert 398 <= len(vectors) <= 401
+    apart_s = np.diff([v.stamp.monotonic_ns for v in vectors]) / 1e9
+    assert apart_s.min() > 0.85
+    assert apart_s.max() < 1.15
+
+
+def test_readings_that_come_seldom_make_a_window_each() -> None:
+    joiner = VectorJoiner("pump", [], [TEMPERATURE], 1.0)
+    vectors = [v for n in range(10) for v in joiner.add_reading(reading(40.0 + n, 60.0 * n))]
+    assert [v.as_dict()["temp/temperature"] for v in vectors] == [40.0 + n for n in range(9)]
+
+
 def test_another_unit_than_configured_is_refused() -> None:
     joiner = VectorJoiner("pump", ["de"], [TEMPERATURE], 1.0)
     with pytest.raises(ValueError, match="'k', its machine expects 'degc'"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from pdm_edge.records import (
     uncertain,
     worst,
 )
+
+_SLACK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,13 @@ class VectorJoiner:
         if not self._sensors:
             if self._window_start is None:
                 self._window_start = reading.stamp
-            elapsed_s = (reading.stamp.monotonic_ns - self._window_start.monotonic_ns) / 1e9
-            if elapsed_s >= self._window_s:
+            late_s = (reading.stamp.monotonic_ns - self._window_start.monotonic_ns) / 1e9 - self._window_s
+            # Polled once a window, a reading comes now a little before the end of it, now after; each is
+            # to end one. What it is early or late does not add up.
+            if late_s >= -_SLACK * self._window_s:
                 vectors.append(self._emit(self._window_start))
-                self._window_start = reading.stamp
+                on_time = late_s < 0.5 * self._window_s
+                self._window_start = reading.stamp.earlier(late_s) if on_time else reading.stamp
         if reading.quality.level != "bad":
             self._latest[name] = reading
             self._means[name].total += reading.value
