@@ -102,6 +102,14 @@ def test_a_vector_of_nothing_is_bad_so_that_the_machine_does_not_count_as_heard(
     assert [v.quality.level for v in vectors] == ["bad"] * 5
 
 
+def test_the_last_value_of_a_device_that_fell_silent_does_not_pass_for_a_window() -> None:
+    joiner = VectorJoiner("pump", [], [TEMPERATURE], 1.0)
+    values = [40.0, 41.0, math.nan, math.nan, math.nan]
+    vectors = [v for second, value in enumerate(values) for v in joiner.add_reading(reading(value, second))]
+    assert [v.quality.level for v in vectors] == ["good", "good", "bad", "bad"]
+    assert math.isnan(vectors[2].as_dict()["temp/temperature"])
+
+
 @pytest.mark.parametrize("poll_s", [1.0, 0.25, 0.1])
 def test_as_many_windows_come_as_fit_although_polls_are_never_on_time(poll_s: float) -> None:
     """A poll a window that comes now early, now late, must not make every other window twice as long."""

@@ -68,6 +68,17 @@ def test_a_register_is_shown_in_every_order_and_the_likely_one_is_marked(atr144:
     assert [letters for letters, view in floats.items() if view["plausible"]] == ["CDAB"]
 
 
+def test_a_single_register_is_marked_once(atr144: TcpServer) -> None:
+    _, told, _ = probe(atr144.url, "--ids", "5", "--at", "1000", "--count", "1")
+    marked = [(v["type"], v["letters"], v["value"]) for v in told if v.get("plausible")]
+    assert marked == [("int16", "AB", 853)]
+
+
+def test_a_number_of_a_manual_gets_the_address_that_is_meant(atr144: TcpServer) -> None:
+    _, _, output = probe(atr144.url, "--ids", "5", "--at", "41001", "--count", "1")
+    assert "if that is a number in a manual, ask --at 1000" in output
+
+
 def test_refused_registers_are_left_out_of_the_view(atr144: TcpServer) -> None:
     _, told, _ = probe(atr144.url, "--ids", "5", "--at", "199", "--count", "4")
     assert {v["address"] for v in told if "address" in v} == {200, 201}
@@ -93,6 +104,7 @@ def test_nobody_there_is_exit_status_2_with_advice(tcp: TcpServer) -> None:
     code, told, output = probe(tcp.url, "--ids", "7,9")
     assert (code, told) == (2, [])
     assert "Check A/B wiring" in output
+    assert "--wait-ms 1000" in output
 
 
 @pytest.mark.parametrize("ids", ["x", "1-", "0-300"])

@@ -22,7 +22,7 @@ from pdm_edge import Monitor
 from pdm_edge.clock import SystemClock
 from pdm_edge.config import parse_config
 from pdm_edge.errors import ConfigError
-from pdm_edge.records import FeatureSchema, FeatureVector, uncertain
+from pdm_edge.records import FeatureSchema, FeatureVector, bad, uncertain
 from pdm_edge.serve import ModbusServer
 from pdm_edge.serve.health_map import BLOCK_WORDS, FIRST_BLOCK, Snapshot, machine_words
 from pdm_edge.serve.listeners import answer
@@ -182,6 +182,41 @@ def test_the_age_grows_while_nothing_is_written(server: ModbusServer) -> None:
     wait_for(lambda: server.registers()[FIRST_BLOCK + 2] >= 1)
     heartbeat = server.registers()[3]
     wait_for(lambda: server.registers()[3] != heartbeat)
+
+
+def test_the_age_goes_on_while_a_silent_device_makes_vectors_of_nothing() -> None:
+    """A poller tells every missing answer: such a vector must not pass for data of the machine."""
+    pump = machine("m")
+    serving = ModbusServer("modbus+tcp://127.0.0.1:0", [pump], gateway="g", stale_after_s=1)
+    try:
+        serving.write([vector("m")])
+        pump.status = machine("m", state="unknown", operating="unknown", score=math.nan).status
+        nothing = FeatureVector(
+            "m", np.full(4, np.nan, np.float32), SCHEMA, SystemClock().stamp(), 1.0, quality=bad("stale")
+        )
+        ends = time.monotonic() + 2.2
+        while time.monotonic() < ends:
+            serving.write([nothing])
+            time.sleep(0.1)
+        state, flags, age, zone = serving.registers()[FIRST_BLOCK : FIRST_BLOCK + 4]
+        assert (state, flags, zone) == (0, 0b10, 0)
+        assert age == 2
+    finally:
+        serving.close()
+
+
+def test_a_machine_at_standstill_is_heard_although_its_sensor_is_doubted() -> None:
+    still = machine("m", operating="stopped")
+    serving = ModbusServer("modbus+tcp://127.0.0.1:0", [still], gateway="g", stale_after_s=1)
+    try:
+        doubted = FeatureVector(
+            "m", np.zeros(4, np.float32), SCHEMA, SystemClock().stamp(), 1.0, quality=bad("stuck")
+        )
+        serving.write([doubted])
+        _, flags, age = serving.registers()[FIRST_BLOCK : FIRST_BLOCK + 3]
+        assert (flags & 0b11, age) == (1, 0)
+    finally:
+        serving.close()
 
 
 def test_names_are_readable_text(server: ModbusServer) -> None:

@@ -87,8 +87,12 @@ def read_words(
 
 
 def views(words: dict[int, int]) -> list[View]:
-    """Every register in every type and order that the registers behind it allow."""
-    out = []
+    """Every register in every type and order that the registers behind it allow.
+
+    Of single registers only one view is marked for the same bits: as a signed number where that says
+    the same as an unsigned one, and with its bytes swapped only where it makes no sense as it is.
+    """
+    out: list[View] = []
     for address in sorted(words):
         for kind in FORMATS:
             n_words = Register("x", "x", "1", 1, 0, kind, "holding").words
@@ -99,7 +103,8 @@ def views(words: dict[int, int]) -> list[View]:
                 register = Register("x", "x", "1", 1, 0, kind, "holding", word_order, byte_order)
                 value = register.raw([words[address + n] for n in range(n_words)])
                 names = letters if n_words > 1 else ("AB" if byte_order == "big" else "BA")
-                plausible = is_plausible(kind, value)
+                seen = [v for v in out if v.address == address and v.plausible and v.type.endswith("int16")]
+                plausible = is_plausible(kind, value) and not (kind.endswith("int16") and seen)
                 out.append(View(address, kind, word_order, byte_order, names, value, plausible))
     return out
 

@@ -22,7 +22,11 @@ from pdm_edge.cli.show import json_line
 @click.command()
 @click.argument("url")
 @click.option("--ids", default="1-247", show_default=True, help="Device ids to ask, such as 1-10,80.")
-@click.option("--at", type=click.IntRange(0, 65535), help="Show registers from this address on.")
+@click.option(
+    "--at",
+    type=click.IntRange(0, 65535),
+    help="Show registers from this address on, as on the wire: what a manual calls 40001 or 30001 is 0.",
+)
 @click.option("--count", type=click.IntRange(1, 125), default=8, show_default=True, help="How many.")
 @click.option("--table", type=click.Choice(["holding", "input"]), default="holding", show_default=True)
 @click.option("--all", "show_all", is_flag=True, help="Show implausible readings too.")
@@ -92,7 +96,11 @@ def probe(
         rows.write_text("\n".join(sensors), encoding="utf-8")
         click.echo(f"wrote {len(sensors)} sensor tables to {rows}; put them under a [[machine]]", err=True)
     if not n_found:
-        click.echo("No device answered. Check A/B wiring, termination, power, and the ids.", err=True)
+        click.echo(
+            f"No device answered within {wait_ms} ms. Check A/B wiring, termination, power, and the ids; "
+            "a slow device needs more, such as --wait-ms 1000.",
+            err=True,
+        )
         raise SystemExit(2)
 
 
@@ -158,7 +166,11 @@ def _registers(
         click.echo(f"device {device}: {error}", err=True)
         return []
     if not words:
-        click.echo(f"device {device} refuses all of {name} {at} to {at + count - 1}", err=True)
+        numbered = at // 10000 * 10000 + 1  # 30001 and 40001 number a table in a manual
+        hint = (
+            f"; if that is a number in a manual, ask --at {at - numbered}" if at > numbered >= 30001 else ""
+        )
+        click.echo(f"device {device} refuses all of {name} {at} to {at + count - 1}{hint}", err=True)
         return []
     likely = []
     for view in modbus.views(words):

@@ -159,6 +159,10 @@ class VectorJoiner:
                 quality = worst(quality, uncertain("missing"))
             block.fresh = False
         scalars = np.array([self._scalar(slot, stamp) for slot in self._slots.values()], dtype=np.float32)
+        if not self._sensors and not any(mean.count for mean in self._means.values()):
+            # Nothing came in this window. What came before may be fresh enough to stand beside something
+            # new; alone it would make a silent machine look alive.
+            scalars[:] = np.nan
         if np.isnan(scalars).any():
             quality = worst(quality, uncertain("stale"))
         self._means = {name: _Mean() for name in self._slots}

@@ -88,14 +88,17 @@ class ModbusServer:
                 running=status.operating.startswith("running"),
                 score=status.score,
                 velocity_mm_s=status.velocity_mm_s,
-                zone=status.zone,
+                zone=None if status.state == "unknown" else status.zone,
             )
             vector = vectors.get(machine.id)
             if vector is not None:
                 temperature_degc, bearing_db = measured(vector)
+                # What a sensor sends that is dead or lies is not data of the machine: the age goes on. At
+                # standstill a vibration sensor may be doubted, and the machine is known all the same.
+                heard = vector.quality.level != "bad" or status.operating != "unknown"
                 new = replace(
                     new,
-                    heard_s=now_s,
+                    heard_s=now_s if heard else held.heard_s,
                     temperature_degc=temperature_degc,
                     bearing_db=bearing_db,
                     quality=vector.quality.level,
