@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from pdm_edge.records import FeatureSchema
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WINDOW_S = 0.1
 BANDS = 64
+FAINT_DB = -10.0
+DROWNED_S = 12.0
 Rows = npt.NDArray[np.float32]
 
 
@@ -47,10 +49,14 @@ class DataSet:
 
 def all_sets() -> list[DataSet]:
     """Every data set that is here."""
-    return [mfpt(), cwru(), uestc(), simulated_faint(), simulated_speed()]
+    return [
+        *(load(faint) for faint in (False, True) for load in (mfpt, cwru, uestc)),
+        simulated_faint(),
+        simulated_speed(),
+    ]
 
 
-def mfpt() -> DataSet:
+def mfpt(faint: bool = False) -> DataSet:
     folder, bearing = DATA / "mfpt", BearingGeometry(8, 5.969, 31.623)
     records = {}
     for file in sorted(folder.glob("*.mat")):
@@ -63,18 +69,13 @@ def mfpt() -> DataSet:
             unit="g",
             resample_hz=48828.0 if healthy else None,
         )
-    return _bearing_set(
-        "MFPT",
-        "learned on baseline 1, tested on baseline 2",
-        records,
-        25.0,
-        bearing,
-        "baseline_1",
-        "baseline_2",
-    )
+    name, what = "MFPT", "learned on baseline 1, tested on baseline 2"
+    if faint:
+        name, what, records = _drowned(name, what, records, "baseline_1", "baseline_2")
+    return _bearing_set(name, what, records, 25.0, bearing, "baseline_1", "baseline_2")
 
 
-def cwru() -> DataSet:
+def cwru(faint: bool = False) -> DataSet:
     records = {}
     for file in sorted((DATA / "cwru").glob("*.mat")):
         healthy = "normal" in file.stem
@@ -91,29 +92,78 @@ def cwru() -> DataSet:
             records["normal, last 40 %"] = _part(record, cut, record.samples.shape[1])
         else:
             records[file.stem] = record
-    what = "learned on the first 60 % of the normal file, tested on the rest"
+    name, what = "CWRU", "learned on the first 60 % of the normal file, tested on the rest"
     first, rest = "normal, first 60 %", "normal, last 40 %"
-    return _bearing_set("CWRU", what, records, 29.5, CATALOGUE["6205"], first, rest)
+    if faint:
+        name, what, records = _drowned(name, what, records, first, rest)
+    return _bearing_set(name, what, records, 29.5, CATALOGUE["6205"], first, rest)
 
 
-def uestc() -> DataSet:
+def uestc(faint: bool = False) -> DataSet:
     records = {
         file.stem: load_recording(
             file, variable="Data", sample_rate_hz=20000.0, unit="m_s2", scale=1 / 0.01022
         )
         for file in sorted((DATA / "uestc").glob("*.mat"))
     }
-    what = "learned on the first healthy file, tested on the second"
-    return _bearing_set("UESTC", what, records, 1000 / 60, None, "N_1000_1", "N_1000_2")
+    name, what = "UESTC", "learned on the first healthy file, tested on the second"
+    if faint:
+        name, what, records = _drowned(name, what, records, "N_1000_1", "N_1000_2")
+    return _bearing_set(name, what, records, 1000 / 60, None, "N_1000_1", "N_1000_2")
 
 
-def femto() -> tuple[FeatureSchema, Rows, npt.NDArray[np.float64]]:
-    """Run to failure: schema, a row each snapshot, and its time in s."""
+def _drowned(
+    name: str, what: str, records: dict[str, Recording], first: str, other: str
+) -> tuple[str, str, dict[str, Recording]]:
+    """Each fault `FAINT_DB` below the later healthy recording of its rig, added to it, for 12 s.
+
+    Both are repeated to that length, the fault shifted by a prime number of samples each time, so that no
+    window comes twice. The fault's recording holds its own rig's vibration, too: what is added is not the
+    strikes alone.
+    """
+    healthy = records[other]
+    total = round(DROWNED_S * healthy.sample_rate_hz)
+    own = np.resize(healthy.samples, (len(healthy.samples), total))
+    made = {first: records[first], other: healthy}
+    for key, fault in records.items():
+        if key in made:
+            continue
+        added = np.concatenate(
+            [np.roll(fault.samples, 997 * i, axis=1) for i in range(total // fault.samples.shape[1] + 1)],
+            axis=1,
+        )[:, :total]
+        gain = float(np.std(own) / np.std(added)) * 10 ** (FAINT_DB / 20)
+        made[f"{key}, {FAINT_DB:g} dB"] = Recording(
+            fault.path, own + np.float32(gain) * added, fault.sample_rate_hz, fault.unit, fault.axes
+        )
+    return f"{name}, drowned", f"{what}; faults {-FAINT_DB:g} dB below it, added", made
+
+
+@dataclass(frozen=True, eq=False)
+class Life:
+    """One run: a row each snapshot in both views, its time, and the snapshot with which a fault starts (None
+    if that is not known, or it never does)."""
+
+    schema: FeatureSchema
+    rows: Rows
+    bands_schema: FeatureSchema
+    bands: Rows
+    time_s: npt.NDArray[np.float64]
+    onset: int | None = None
+
+
+def femto() -> Life:
+    """Run to failure, every fifth snapshot."""
     content = np.load(DATA / "femto" / "bearing1_1_every_5th.npz")
     snapshots = content["acceleration_g"]
     plan = FeaturePlan(25600.0, snapshots.shape[2], "g", ("h", "v"), 30.0)
-    extractor = FeatureExtractor(plan)
-    return extractor.schema, np.stack([extractor(s) for s in snapshots]), content["time_s"]
+    extractor, features, bands = both_views(plan)
+    rows = np.stack([extractor(s) for s in snapshots])
+    schema = extractor.schema
+    return Life(
+        part_of(schema, features), rows[:, features], part_of(schema, bands), rows[:, bands],
+        content["time_s"],
+    )  # fmt: skip
 
 
 SKAB_UNITS = {
@@ -203,31 +253,28 @@ def _bearing_set(
     plan = FeaturePlan(
         any_record.sample_rate_hz, n_samples, any_record.unit, any_record.axes, shaft_hz, bearing
     )
-    edges = np.linspace(plan.lowest_hz, plan.usable_hz, BANDS + 1)
-    lines = tuple((float(a), float(b)) for a, b in itertools.pairwise(edges))
-    wide = FeatureExtractor(
-        FeaturePlan(
-            any_record.sample_rate_hz,
-            n_samples,
-            any_record.unit,
-            any_record.axes,
-            shaft_hz,
-            bearing,
-            more_bands_hz=lines,
-        )
-    )
-    narrow = FeatureExtractor(plan)
-    known = set(narrow.schema.names)
-    extra = [i for i, n in enumerate(wide.schema.names) if n not in known]
-    at = [wide.schema.names.index(n) for n in narrow.schema.names]
-    rows = {key: windows_matrix(wide, record.samples) for key, record in records.items()}
+    extractor, features, bands = both_views(plan)
+    rows = {key: windows_matrix(extractor, record.samples) for key, record in records.items()}
 
     def view(columns: list[int]) -> View:
-        schema = FeatureSchema(
-            tuple(wide.schema.names[i] for i in columns), tuple(wide.schema.units[i] for i in columns)
-        )
         faults = {key: x[:, columns] for key, x in rows.items() if key not in (first, other)}
+        schema = part_of(extractor.schema, columns)
         return View(schema, rows[first][:, columns], rows[other][:, columns], faults)
 
+    return DataSet(name, what, WINDOW_S, view(features), view(bands))
+
+
+def both_views(plan: FeaturePlan) -> tuple[FeatureExtractor, list[int], list[int]]:
+    """An extractor with the features of `plan` and `BANDS` more of equal width (of all axes together), and
+    which of its columns are the features and which the bands."""
+    edges = np.linspace(plan.lowest_hz, plan.usable_hz, BANDS // len(plan.axes) + 1)
+    lines = tuple((float(a), float(b)) for a, b in itertools.pairwise(edges))
+    wide = FeatureExtractor(replace(plan, more_bands_hz=lines))
+    narrow = FeatureExtractor(plan).schema.names
+    extra = [i for i, name in enumerate(wide.schema.names) if name not in set(narrow)]
     assert len(extra) == BANDS, len(extra)
-    return DataSet(name, what, WINDOW_S, view(at), view(extra))
+    return wide, [wide.schema.names.index(name) for name in narrow], extra
+
+
+def part_of(schema: FeatureSchema, columns: list[int]) -> FeatureSchema:
+    return FeatureSchema(tuple(schema.names[i] for i in columns), tuple(schema.units[i] for i in columns))

@@ -83,10 +83,10 @@ _load("auto")
 before = peak()
 from pdm_edge.detect.anomaly import AnomalyDetector
 from pdm_edge.detect.bundle import load_bundle
-from pdm_edge.detect.drift import DriftWatch
+from pdm_edge.detect.beside import Beside
 bundle = load_bundle("simulated-pump")
 detector = AnomalyDetector(bundle)
-watch = DriftWatch(bundle.manifest)
+watch = Beside(bundle.manifest)
 detector.score_rows(numpy.array([bundle.manifest.baseline], dtype=numpy.float32))
 print(peak() - before)
 """

@@ -349,10 +349,11 @@ class Machine:
             self._say(f"model cannot be fed: {error}")
 
     def _severity(self, zone: Zone | None) -> float:
-        """Normalised: the score, or the ISO zone where that is worse. NaN if neither is known."""
+        """Normalised: the worst of score, ISO zone and what is beside the score; NaN if none is known."""
         levels = {"C": self.config.alarm.alert_at, "D": self.config.alarm.alarm_at}
         by_zone = math.nan if zone is None else levels.get(zone, 0.0)
-        known = [severity for severity in (self._score, by_zone) if not math.isnan(severity)]
+        beside = math.nan if math.isnan(self._score) else self.model.severity(self.config.alarm.alert_at)
+        known = [severity for severity in (self._score, by_zone, beside) if not math.isnan(severity)]
         return max(known) if known else math.nan
 
     def _say(self, text: str) -> None:

@@ -47,6 +47,43 @@ def test_every_labelled_fault_alarms_and_no_healthy_recording_does(
     assert abs(rows[True].auc - rows[False].auc) < 0.005
 
 
+@pytest.mark.recordings
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
+def test_a_run_to_failure_is_told_in_its_second_half_and_never_later_than_by_twice_the_level(
+    accuracy: ModuleType, recordings: Path, share: float
+) -> None:
+    assert recordings.is_dir()
+    failure = accuracy.accuracy_failure
+    run = accuracy.data.femto()
+    known = round(share * len(run.rows))
+    severities = dict(failure.judged(run, share, trained=False))
+    at = {name: known + failure.first_of(s, "alert", "alarm") for name, s in severities.items()}
+    assert at["product"] <= at["RMS x 2"]
+    assert run.time_s[at["product"]] > 0.5 * run.time_s[-1]  # clean
+    assert run.time_s[-1] - run.time_s[at["product"]] > 40 * 60  # ten times the 4 min of RMS x 2 elsewhere
+
+
+@pytest.mark.parametrize("seed", [50, 51])
+def test_simulated_lives_are_told_once_the_fault_grows_and_not_before(
+    accuracy: ModuleType, seed: int
+) -> None:
+    failure = accuracy.accuracy_failure
+    run = failure.life(seed)
+    severities = dict(failure.judged(run, 0.3, trained=False))
+    at = {name: 180 + failure.first_of(s, "alert", "alarm") for name, s in severities.items()}
+    assert run.onset <= at["product"] < at["RMS x 2"]
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("name", ["mfpt", "cwru", "uestc"])
+def test_impacts_in_the_mean_are_not_told_of_healthy_recordings(
+    accuracy: ModuleType, recordings: Path, name: str
+) -> None:
+    assert recordings.is_dir()
+    told = accuracy.in_the_mean(getattr(accuracy.data, name)(faint=True))
+    assert "HEALTHY" not in told["told"]
+
+
 def test_the_area_under_the_curve_counts_ties_half(accuracy: ModuleType) -> None:
     import numpy as np
 

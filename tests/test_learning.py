@@ -222,8 +222,8 @@ def test_a_score_that_runs_high_below_its_threshold_is_told(tmp_path: Path) -> N
         judged.learn(vector(row))
     for row in healthy(200, seed=3):
         judged.score(vector(row))
-    assert judged.drift is not None
-    risen = [judged.drift.score_has_risen]
+    assert judged.beside is not None
+    risen = [judged.beside.drift.cusum.has_risen]
     highest = 0.0
     for row in healthy(100, seed=4):
         row[:4] *= 1.35
@@ -231,7 +231,7 @@ def test_a_score_that_runs_high_below_its_threshold_is_told(tmp_path: Path) -> N
         assert score is not None
         highest = max(highest, score.value)
     assert highest < 1.0
-    risen.append(judged.drift.score_has_risen)
+    risen.append(judged.beside.drift.cusum.has_risen)
     assert risen == [False, True]
     assert any("CUSUM" in finding.what for finding in judged.findings())
 

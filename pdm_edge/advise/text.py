@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pdm_edge.records import Advisory, AlarmState, Health, Stamp
+from pdm_edge.records import Advisory, AlarmState, Evidence, Health, Stamp
 
 _URGENCY: dict[AlarmState, str] = {
     "alert": "Plan an inspection within days and watch the trend",
     "alarm": "Inspect at the next possible stop; do not wait for the planned one",
 }
+_NO_HURRY = "No single window is beyond its limit: look at it on the next round, and watch the trend"
 
 
 def advisory(
@@ -53,7 +54,8 @@ def _words(
         if previous == "unknown":
             return "data are back and look as learned", "Nothing to do"
         return "back within what was learned", "Find out what changed before calling it repaired"
-    return finding(health, score), f"{_check(health)}. {_URGENCY[new]}"
+    slow = new == "alert" and _means(health) and not _at_once(health, score)
+    return finding(health, score), f"{_check(health)}. {_NO_HURRY if slow else _URGENCY[new]}"
 
 
 def finding(health: Health | None, score: float | None) -> str:
@@ -64,14 +66,33 @@ def finding(health: Health | None, score: float | None) -> str:
         parts.append(line)
     if health and health.zone in ("C", "D"):
         parts.append(f"vibration in ISO 20816-3 zone {health.zone} ({health.zone_basis})")
+    parts += [f"{item.what} is {item.value:.1f} {item.unit}" for item in _levels(health)]
+    if not _at_once(health, score):
+        parts += [item.what for item in _means(health)]
     if score is not None and score >= 1.0:
         parts.append(f"{_times(score)} the learned threshold")
         carried = [e.what for e in health.evidence if e.unit == "share"] if health else []
         if carried and not line:
             parts.append(carried[0])
-    elif score is not None:
+    elif score is not None and not (_levels(health) or _means(health)):
         parts.append("recent windows above the limit")
     return ", ".join(parts) or "above its limit"
+
+
+def _levels(health: Health | None) -> list[Evidence]:
+    """Overall levels beyond their limit."""
+    return [item for item in health.evidence if item.unit == "times its baseline"] if health else []
+
+
+def _means(health: Health | None) -> list[Evidence]:
+    """Impacts that only the mean of many windows shows."""
+    return [item for item in health.evidence if item.unit == "mean"] if health else []
+
+
+def _at_once(health: Health | None, score: float | None) -> bool:
+    """Whether the latest window is beyond a limit by itself."""
+    in_zone = health is not None and health.zone in ("C", "D")
+    return in_zone or bool(_levels(health)) or (score is not None and score >= 1.0)
 
 
 def _times(score: float) -> str:
@@ -94,4 +115,6 @@ def _check(health: Health | None) -> str:
         return "Consistent with cage wear or poor lubrication: check the grease"
     if health and health.zone in ("C", "D"):
         return "Check balance, alignment and foundation bolts"
+    if _means(health):
+        return "Something may strike: listen at bearings and gears, look for loose parts"
     return "Compare with the last good run: speed, load, mounting of the sensor, then the machine"

@@ -109,6 +109,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     training: Training
     states: dict[str, State] = {}
     """Operating states that were learned; none means that any is judged alike."""
+    level_limits: dict[str, float] = {}
+    """Overall levels, and how many times its baseline each may be (see `beside`); none is not judged."""
+    mean_limits: dict[str, float] = {}
+    """Features that tell impacts, and how many of its spreads the moving mean of each may rise."""
     input: ModelInput = ModelInput()
     output: ModelOutput = ModelOutput()
     sha256: dict[str, str] = {}

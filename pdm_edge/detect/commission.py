@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pdm_edge._version import __version__
 from pdm_edge.detect.author import Autoencoder, write_autoencoder
+from pdm_edge.detect.beside import limits_of_levels, limits_of_means
 from pdm_edge.detect.bundle import Manifest, State, Threshold, Training
 from pdm_edge.detect.layers import Array
 from pdm_edge.detect.runtime import TfliteModel
@@ -112,6 +113,10 @@ def commission(
             state: State(windows=count, baseline=_plain(_back(of_state[state][None], levels)[0]))
             for state, count in sorted(states.items())
         },
+        level_limits=limits_of_levels(names, y, overall, n=alarm_n, m=alarm_m),
+        mean_limits=limits_of_means(
+            names, y, smallest, window_s=kept[0].window_s, per_month=false_alarms_per_month
+        ),
     )
     return write_autoencoder(net, quantize=quantize), manifest
 

@@ -20,6 +20,8 @@ from pdm_edge.records import FeatureVector
 WEIGHT: Final = 0.02
 """Of the newest window in the moving mean (EWMA, Roberts 1959): a memory of about 50 windows."""
 
+MEMORY: Final = round(1 / WEIGHT)
+
 MOVED: Final = 1.5
 """Standard deviations of the single window that the moving mean must be off to be told: 15 of its own,
 were the windows independent."""
@@ -51,6 +53,27 @@ class Change:
         return f"{word} to {self.ratio:.2f} times its baseline"
 
 
+class Cusum:
+    """CUSUM of ln(score), both ways; `log_mean` and `log_std` are its healthy ones, 0 if not known."""
+
+    def __init__(self, log_mean: float, log_std: float) -> None:
+        self._log_mean, self._log_std = log_mean, log_std
+        self.rising = 0.0
+        self.falling = 0.0
+
+    def observe(self, score: float) -> None:
+        """Take one normalised score; one that is no positive number changes nothing."""
+        if score > 0 and self._log_std > 0:
+            step = min(max((math.log(score) - self._log_mean) / self._log_std, -4.0), 4.0)
+            self.rising = min(max(self.rising + step - SLACK, 0.0), 2 * DECISION)
+            self.falling = min(max(self.falling - step - SLACK, 0.0), 2 * DECISION)
+
+    @property
+    def has_risen(self) -> bool:
+        """Whether the score runs above what it was while healthy, threshold or not."""
+        return self.rising >= DECISION
+
+
 class DriftWatch:
     """Moving means of all features of one machine, and the CUSUM of its score."""
 
@@ -64,12 +87,9 @@ class DriftWatch:
             for name, state in manifest.states.items()
         }
         self._spread = np.array(manifest.spread)
-        self._log_mean = manifest.threshold.log_mean
-        self._log_std = manifest.threshold.log_std
+        self.cusum = Cusum(manifest.threshold.log_mean, manifest.threshold.log_std)
         self._mean = np.zeros(len(self._names))
         self._windows = 0
-        self.rising = 0.0
-        self.falling = 0.0
 
     def observe(self, vector: FeatureVector, score: float) -> None:
         """Take one window and its normalised score (NaN is left out)."""
@@ -79,23 +99,24 @@ class DriftWatch:
         self._windows += 1
         weight = max(WEIGHT, 1 / self._windows)
         self._mean += weight * (z - self._mean)
-        if score > 0 and self._log_std > 0:
-            step = min(max((math.log(score) - self._log_mean) / self._log_std, -4.0), 4.0)
-            self.rising = min(max(self.rising + step - SLACK, 0.0), 2 * DECISION)
-            self.falling = min(max(self.falling - step - SLACK, 0.0), 2 * DECISION)
+        self.cusum.observe(score)
 
-    @property
-    def score_has_risen(self) -> bool:
-        """Whether the score runs above what it was while healthy, threshold or not."""
-        return self.rising >= DECISION
+    def risen(self, index: int) -> float:
+        """How far the moving mean of a feature is above its baseline, in its spreads; NaN before the
+        memory is filled."""
+        return float(self._mean[index]) if self._windows >= MEMORY else math.nan
 
     def changes(self) -> tuple[Change, ...]:
         """Features that have moved, most first; none before the memory is filled."""
-        if self._windows < 1 / WEIGHT:
+        if self._windows < MEMORY:
             return ()
         moved = np.flatnonzero(np.abs(self._mean) >= MOVED)
         order = moved[np.argsort(-np.abs(self._mean[moved]))]
         return tuple(self._change(int(index)) for index in order)
+
+    def typical(self, index: int) -> float:
+        """Baseline of a feature, transformed."""
+        return float(self._centre[index])
 
     def _change(self, index: int) -> Change:
         sigmas = float(self._mean[index])

@@ -7,19 +7,19 @@ where it stands, so that it gives the same every time.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from pdm_edge.detect.anomaly import AnomalyDetector
 from pdm_edge.detect.apart import TrainingApart
+from pdm_edge.detect.beside import Beside
 from pdm_edge.detect.bundle import Manifest, load_bundle, write_bundle
 from pdm_edge.detect.collect import Commissioning
-from pdm_edge.detect.drift import DECISION, MOVED, DriftWatch
-from pdm_edge.detect.explain import in_words
 from pdm_edge.detect.feed import SPECTRAL, Feed, spectrum_of
 from pdm_edge.detect.folder import beside, bring, changed_ns, keep_previous, reopened_ns, tried
 from pdm_edge.detect.journal import schema_of_journal
@@ -28,8 +28,6 @@ from pdm_edge.errors import ModelError
 from pdm_edge.records import Evidence, FeatureVector, Score, Waveform, worst
 
 logger = logging.getLogger(__name__)
-
-NAMED_CHANGES: Final = 3
 
 
 class ModelLife:
@@ -69,7 +67,7 @@ class ModelLife:
         self._probation = False
         self._refused = False
         self._seen_ns = 0
-        self._drift: DriftWatch | None = None
+        self._beside: Beside | None = None
         self._feed: Feed | None = None
         self._fed: FeatureVector | None = None
         self._training: TrainingApart | None = None
@@ -109,13 +107,13 @@ class ModelLife:
         return self._detector.manifest if self._detector else None
 
     @property
-    def drift(self) -> DriftWatch | None:
-        """Slow change since the model that judges was taken up, None without one."""
+    def beside(self) -> Beside | None:
+        """The criteria beside the score, since the model that judges was taken up; None without one."""
         if self._detector is None:
-            self._drift = None
-        elif self._drift is None:
-            self._drift = DriftWatch(self._detector.manifest)
-        return self._drift
+            self._beside = None
+        elif self._beside is None:
+            self._beside = Beside(self._detector.manifest)
+        return self._beside
 
     def refresh(self) -> bool:
         """Take up what has changed on disk: recalibrated, put on trial, rolled back, reopened.
@@ -138,7 +136,7 @@ class ModelLife:
             self._other, self._probation, self.comparison = candidate, False, Comparison()
         elif not self._probation:
             self._other, self.comparison = None, None
-        self._drift = None
+        self._beside = None
         return True
 
     def _reopen(self) -> bool:
@@ -162,18 +160,12 @@ class ModelLife:
         return self._detector.knows(state)
 
     def findings(self) -> tuple[Evidence, ...]:
-        """Slow changes, as evidence beside the point score: never an alarm by themselves."""
-        watch = self.drift
-        if watch is None:
-            return ()
-        found = [
-            Evidence(f"slow change: {in_words(c.feature)} {c.direction}", abs(c.sigmas), MOVED, "sigma")
-            for c in watch.changes()[:NAMED_CHANGES]
-        ]
-        if watch.score_has_risen:
-            text = "slow change: the score runs above its healthy level (CUSUM)"
-            found.append(Evidence(text, watch.rising, DECISION, "sigma"))
-        return tuple(found)
+        """What speaks beside the score of the single window; see `Beside`."""
+        return () if self.beside is None else self.beside.findings()
+
+    def severity(self, alert_at: float) -> float:
+        """How far the criteria beside the score have gone, normalised as it is; NaN if none can judge."""
+        return math.nan if self.beside is None else self.beside.severity(alert_at)
 
     @property
     def slow_change(self) -> str:
@@ -315,7 +307,7 @@ class ModelLife:
         self._detector = AnomalyDetector(load_bundle(self.path))
         if self._collecting is not None:
             self._collecting.close()
-        self._collecting = self._drift = None
+        self._collecting = self._beside = None
         self._seen_ns = changed_ns(self.path) + changed_ns(beside(self.path, "candidate"))
         return manifest
 
@@ -341,9 +333,8 @@ class ModelLife:
             raise
         if self._other is not None and self.comparison is not None:
             self._compare(vector, score)
-        watch = self.drift
-        if watch is not None and not own:
-            watch.observe(vector, score.value)
+        if self.beside is not None and not own:
+            self.beside.observe(vector, score.value)
         return score
 
     def _compare(self, vector: FeatureVector, score: Score) -> None:
@@ -367,12 +358,12 @@ class ModelLife:
         if self._probation:
             if verdict == "reject":
                 bring(self.path, previous)
-                self._detector, self._drift = self._other, None
+                self._detector, self._beside = self._other, None
             self._other, self.comparison, self._probation = None, None, False
         elif verdict == "switch":
             keep_previous(self.path)
             bring(self.path, candidate)
-            self._detector, self._other, self._drift = self._other, self._detector, None
+            self._detector, self._other, self._beside = self._other, self._detector, None
             self.comparison, self._probation = Comparison(), True
         else:
             shutil.rmtree(candidate, ignore_errors=True)

@@ -6,6 +6,7 @@ repeat to a percent, however quiet the first hour was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,6 +17,9 @@ from pdm_edge.detect.author import SMALLEST, Scaling
 
 LEVEL_UNITS: Final = ("g", "m_s2", "mm_s", "um", "mv")
 LEVEL_NAMES: Final = ("crest_factor", "kurtosis")
+
+_OVERALL = re.compile(r"(?:.+/)?rms\Z")
+_IMPACTS = re.compile(r"(?:.+/)?(?:kurtosis|envelope_(?:bpfo|bpfi|bsf|ftf)_level)\Z")
 
 LEVEL_FLOOR: Final = 0.1
 """Smallest standard deviation of ln(level): 0.9 dB."""
@@ -33,6 +37,17 @@ Matrix = npt.NDArray[np.float64]
 def is_level(name: str, unit: str) -> bool:
     """Whether a feature is a level, which is never negative and compared in proportion."""
     return (unit in LEVEL_UNITS and not name.endswith("skewness")) or name.endswith(LEVEL_NAMES)
+
+
+def is_overall(name: str) -> bool:
+    """Whether a feature is the broadband level of one axis."""
+    return _OVERALL.match(name) is not None
+
+
+def tells_impacts(name: str) -> bool:
+    """Whether a feature tells impacts and nothing of the level: load, temperature and mounting move all
+    levels of a machine, and make its vibration no more impulsive."""
+    return _IMPACTS.match(name) is not None
 
 
 def logarithmic(names: Sequence[str], units: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
@@ -106,6 +107,47 @@ def tail_of(statistics: npt.NDArray[np.float64]) -> tuple[float, ...]:
     """The largest values: all that `find_threshold` needs to be asked again for another rate."""
     values = np.sort(statistics)
     return tuple(float(v) for v in values[-(_tail_size(values.size) + 1) :])
+
+
+def correlation_time(values: npt.NDArray[np.floating]) -> float:
+    """How many neighbouring values say as much as one independent one; at least 1.
+
+    Twice the sum of the autocorrelation, less 1, up to the first pair of lags whose sum is not positive
+    (initial positive sequence; C. Geyer, Statistical Science 7, 1992).
+    """
+    x = np.asarray(values, dtype=np.float64) - np.mean(values)
+    power = float(x @ x)
+    if x.size < 4 or not power > 0:
+        return 1.0
+    total = 1.0
+    for lag in range(0, x.size // 2 - 1, 2):
+        pair = (float(x[lag:] @ x[: x.size - lag]) + float(x[lag + 1 :] @ x[: x.size - lag - 1])) / power
+        if pair <= 0:
+            break
+        total += 2 * pair - (2 if lag == 0 else 0)
+    return max(total, 1.0)
+
+
+def mean_limit(
+    values: npt.NDArray[np.floating], *, weight: float, window_s: float, per_month: float
+) -> float:
+    """How far an exponentially weighted moving mean strays from the median of healthy `values`, in their
+    standard deviations, at most `per_month` times a month.
+
+    The prediction interval of a mean: the moving mean scatters by ``weight / (2 - weight)`` of the variance
+    of one value (S. Roberts, Technometrics 1, 1959), the mean that was learned by ``1 / n``, both times
+    the correlation time. One look in ``1 / weight`` windows is independent.
+
+    Raises
+    ------
+    ValueError
+        If there are no values, or rate, window or weight make no sense.
+    """
+    if not len(values) or not (0 < weight < 1 and window_s > 0 and per_month > 0):
+        raise ValueError(f"{len(values)} values, weight {weight:g}, {per_month:g} a month of {window_s:g} s")
+    looks = max(weight * MONTH_S / (window_s * per_month), 10.0)
+    own = correlation_time(values) * (weight / (2 - weight) + 1 / len(values))
+    return NormalDist().inv_cdf(1 - 1 / looks) * math.sqrt(own)
 
 
 def _tail_size(count: int) -> int:
