@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> None:
         means.append(in_the_mean(data_set))
         print(f"  {'mean of 50 windows':26s} {means[-1]['told']}", flush=True)
     depths = accuracy_faint.depths()
+    lengths = accuracy_faint.lines_by_length()
     life = accuracy_failure.femto()
     lives = accuracy_failure.simulated()
     healthy = accuracy_failure.healthy()
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> None:
             "table": [asdict(row) for row in rows],
             "means": means,
             "depths": depths,
+            "lengths": lengths,
             "life": life,
             "lives": lives,
             "healthy": healthy,

@@ -56,7 +56,32 @@ def all_sets() -> list[DataSet]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Recordings of one bearing rig; `first` is learned from, `other` is healthy and later."""
+
+    name: str
+    what: str
+    records: dict[str, Recording]
+    shaft_hz: float
+    bearing: BearingGeometry | None
+    first: str
+    other: str
+
+
 def mfpt(faint: bool = False) -> DataSet:
+    return _bearing_set(drowned(mfpt_rig()) if faint else mfpt_rig())
+
+
+def cwru(faint: bool = False) -> DataSet:
+    return _bearing_set(drowned(cwru_rig()) if faint else cwru_rig())
+
+
+def uestc(faint: bool = False) -> DataSet:
+    return _bearing_set(drowned(uestc_rig()) if faint else uestc_rig())
+
+
+def mfpt_rig() -> Rig:
     folder, bearing = DATA / "mfpt", BearingGeometry(8, 5.969, 31.623)
     records = {}
     for file in sorted(folder.glob("*.mat")):
@@ -69,13 +94,11 @@ def mfpt(faint: bool = False) -> DataSet:
             unit="g",
             resample_hz=48828.0 if healthy else None,
         )
-    name, what = "MFPT", "learned on baseline 1, tested on baseline 2"
-    if faint:
-        name, what, records = _drowned(name, what, records, "baseline_1", "baseline_2")
-    return _bearing_set(name, what, records, 25.0, bearing, "baseline_1", "baseline_2")
+    what = "learned on baseline 1, tested on baseline 2"
+    return Rig("MFPT", what, records, 25.0, bearing, "baseline_1", "baseline_2")
 
 
-def cwru(faint: bool = False) -> DataSet:
+def cwru_rig() -> Rig:
     records = {}
     for file in sorted((DATA / "cwru").glob("*.mat")):
         healthy = "normal" in file.stem
@@ -92,40 +115,34 @@ def cwru(faint: bool = False) -> DataSet:
             records["normal, last 40 %"] = _part(record, cut, record.samples.shape[1])
         else:
             records[file.stem] = record
-    name, what = "CWRU", "learned on the first 60 % of the normal file, tested on the rest"
+    what = "learned on the first 60 % of the normal file, tested on the rest"
     first, rest = "normal, first 60 %", "normal, last 40 %"
-    if faint:
-        name, what, records = _drowned(name, what, records, first, rest)
-    return _bearing_set(name, what, records, 29.5, CATALOGUE["6205"], first, rest)
+    return Rig("CWRU", what, records, 29.5, CATALOGUE["6205"], first, rest)
 
 
-def uestc(faint: bool = False) -> DataSet:
+def uestc_rig() -> Rig:
     records = {
         file.stem: load_recording(
             file, variable="Data", sample_rate_hz=20000.0, unit="m_s2", scale=1 / 0.01022
         )
         for file in sorted((DATA / "uestc").glob("*.mat"))
     }
-    name, what = "UESTC", "learned on the first healthy file, tested on the second"
-    if faint:
-        name, what, records = _drowned(name, what, records, "N_1000_1", "N_1000_2")
-    return _bearing_set(name, what, records, 1000 / 60, None, "N_1000_1", "N_1000_2")
+    what = "learned on the first healthy file, tested on the second"
+    return Rig("UESTC", what, records, 1000 / 60, None, "N_1000_1", "N_1000_2")
 
 
-def _drowned(
-    name: str, what: str, records: dict[str, Recording], first: str, other: str
-) -> tuple[str, str, dict[str, Recording]]:
+def drowned(rig: Rig) -> Rig:
     """Each fault `FAINT_DB` below the later healthy recording of its rig, added to it, for 12 s.
 
     Both are repeated to that length, the fault shifted by a prime number of samples each time, so that no
     window comes twice. The fault's recording holds its own rig's vibration, too: what is added is not the
     strikes alone.
     """
-    healthy = records[other]
+    healthy = rig.records[rig.other]
     total = round(DROWNED_S * healthy.sample_rate_hz)
     own = np.resize(healthy.samples, (len(healthy.samples), total))
-    made = {first: records[first], other: healthy}
-    for key, fault in records.items():
+    made = {rig.first: rig.records[rig.first], rig.other: healthy}
+    for key, fault in rig.records.items():
         if key in made:
             continue
         added = np.concatenate(
@@ -136,7 +153,8 @@ def _drowned(
         made[f"{key}, {FAINT_DB:g} dB"] = Recording(
             fault.path, own + np.float32(gain) * added, fault.sample_rate_hz, fault.unit, fault.axes
         )
-    return f"{name}, drowned", f"{what}; faults {-FAINT_DB:g} dB below it, added", made
+    what = f"{rig.what}; faults {-FAINT_DB:g} dB below it, added"
+    return replace(rig, name=f"{rig.name}, drowned", what=what, records=made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +224,7 @@ def simulated_faint() -> DataSet:
     }
     what = "simulated pump; the strikes of its bearing are 10 dB below its own vibration"
     first, other = "healthy", "healthy, another run"
-    return _bearing_set("faint fault", what, records, 24.67, CATALOGUE["6205"], first, other)
+    return _bearing_set(Rig("faint fault", what, records, 24.67, CATALOGUE["6205"], first, other))
 
 
 def simulated_speed() -> DataSet:
@@ -219,7 +237,7 @@ def simulated_speed() -> DataSet:
     }
     what = "simulated pump learned at 20, 25 and 30 Hz without telling the speed; healthy at 37 Hz"
     first, other = "three speeds", "a fourth speed"
-    return _bearing_set("fourth speed", what, records, 25.0, CATALOGUE["6205"], first, other)
+    return _bearing_set(Rig("fourth speed", what, records, 25.0, CATALOGUE["6205"], first, other))
 
 
 def _pump(shaft_hz: float, severity: float, length_s: float, *, seed: int, lines_hz: float = 0.0) -> Rows:
@@ -239,19 +257,12 @@ def _part(record: Recording, first: int, last: int) -> Recording:
     return Recording(record.path, cut, record.sample_rate_hz, record.unit, record.axes)
 
 
-def _bearing_set(
-    name: str,
-    what: str,
-    records: dict[str, Recording],
-    shaft_hz: float,
-    bearing: BearingGeometry | None,
-    first: str,
-    other: str,
-) -> DataSet:
+def _bearing_set(rig: Rig) -> DataSet:
+    records, first, other = rig.records, rig.first, rig.other
     any_record = records[first]
     n_samples = round(WINDOW_S * any_record.sample_rate_hz)
     plan = FeaturePlan(
-        any_record.sample_rate_hz, n_samples, any_record.unit, any_record.axes, shaft_hz, bearing
+        any_record.sample_rate_hz, n_samples, any_record.unit, any_record.axes, rig.shaft_hz, rig.bearing
     )
     extractor, features, bands = both_views(plan)
     rows = {key: windows_matrix(extractor, record.samples) for key, record in records.items()}
@@ -261,7 +272,7 @@ def _bearing_set(
         schema = part_of(extractor.schema, columns)
         return View(schema, rows[first][:, columns], rows[other][:, columns], faults)
 
-    return DataSet(name, what, WINDOW_S, view(features), view(bands))
+    return DataSet(rig.name, rig.what, WINDOW_S, view(features), view(bands))
 
 
 def both_views(plan: FeaturePlan) -> tuple[FeatureExtractor, list[int], list[int]]:

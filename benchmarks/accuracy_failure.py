@@ -160,7 +160,8 @@ def _median_min(snapshots: list[int]) -> float:
 def told(entry: Entry) -> str:
     return (
         f"learned {100 * entry['learned']:.0f} %  {entry['method']:28s} "
-        f"of {entry['lives']:2d} before the fault: alerts {entry['alerts_before_fault']}, alarms {entry['alarms_before_fault']} "
+        f"of {entry['lives']:2d} before the fault: alerts {entry['alerts_before_fault']}, "
+        f"alarms {entry['alarms_before_fault']} "
         f"(first half {entry['alerts_in_first_half']}, {entry['alarms_in_first_half']})  "
         f"alert {entry['alert_before_end_min']:5.1f} min, alarm {entry['alarm_before_end_min']:5.1f} min "
         f"before the end, never alarmed {entry['never_alarmed']}"
@@ -169,19 +170,20 @@ def told(entry: Entry) -> str:
 
 def healthy() -> list[Entry]:
     """Simulated machines that stay healthy: how often the state leaves normal."""
-    runs = [life(100 + i, fails=False, snapshots=HEALTHY_SNAPSHOTS) for i in range(HEALTHY_LIVES)]
-    counts: dict[str, int] = {}
-    share = 0.125
-    for run in runs:
-        for name, severities in judged(run, share, trained=False):
-            counts[name] = counts.get(name, 0) + raised(severities)
+    share, found = 0.125, []
     windows = HEALTHY_LIVES * round(HEALTHY_SNAPSHOTS * (1 - share))
-    print(
-        f"\n{HEALTHY_LIVES} simulated machines that stay healthy, {windows} windows after 300 learned of each"
-    )
-    for name, count in counts.items():
+    for slow in SLOW:
+        counts: dict[str, int] = {}
+        for i in range(HEALTHY_LIVES):
+            run = life(100 + i, fails=False, slow=slow, snapshots=HEALTHY_SNAPSHOTS)
+            for name, severities in judged(run, share, trained=False):
+                counts[name] = counts.get(name, 0) + raised(severities)
         print(
-            f"  {name:28s} {count} alerts or alarms, {1000 * count / windows:.2f} per 1,000 windows",
-            flush=True,
+            f"\n{HEALTHY_LIVES} simulated machines that stay healthy, slow change {slow:g} times as large: "
+            f"{windows} windows after 300 learned of each"
         )
-    return [{"method": name, "raised": count, "windows": windows} for name, count in counts.items()]
+        for name, count in counts.items():
+            rate = 1000 * count / windows
+            print(f"  {name:28s} {count} alerts or alarms, {rate:.2f} per 1,000 windows", flush=True)
+            found.append({"slow": slow, "method": name, "raised": count, "windows": windows})
+    return found

@@ -217,6 +217,15 @@ def test_a_fault_below_the_machines_own_vibration_becomes_an_alert_without_hurry
     assert "next round" in alert.advice
 
 
+def test_what_could_wait_is_told_again_when_single_windows_pass_a_limit(tmp_path: Path) -> None:
+    severities = [0.0] * 250 + [FAINT] * 150 + [2 * FAINT] * 20
+    advisories = told(machine(tmp_path), severities)
+    assert [a.state for a in advisories[:3]] == ["normal", "alert", "alert"]
+    again = advisories[2]
+    assert again.previous == "alert"
+    assert "within days" in again.advice
+
+
 def test_the_same_machine_stays_quiet_while_healthy(tmp_path: Path) -> None:
     assert [a.state for a in told(machine(tmp_path), [0.0] * 600)] == ["normal"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pdm_edge.advise.part import only_in_mean
 from pdm_edge.records import Advisory, AlarmState, Evidence, Health, Stamp
 
 _URGENCY: dict[AlarmState, str] = {
@@ -54,8 +55,8 @@ def _words(
         if previous == "unknown":
             return "data are back and look as learned", "Nothing to do"
         return "back within what was learned", "Find out what changed before calling it repaired"
-    slow = new == "alert" and _means(health) and not _at_once(health, score)
-    return finding(health, score), f"{_check(health)}. {_NO_HURRY if slow else _URGENCY[new]}"
+    urgency = _NO_HURRY if new == "alert" and only_in_mean(health) else _URGENCY[new]
+    return finding(health, score), f"{_check(health)}. {urgency}"
 
 
 def finding(health: Health | None, score: float | None) -> str:
@@ -67,7 +68,7 @@ def finding(health: Health | None, score: float | None) -> str:
     if health and health.zone in ("C", "D"):
         parts.append(f"vibration in ISO 20816-3 zone {health.zone} ({health.zone_basis})")
     parts += [f"{item.what} is {item.value:.1f} {item.unit}" for item in _levels(health)]
-    if not _at_once(health, score):
+    if only_in_mean(health):
         parts += [item.what for item in _means(health)]
     if score is not None and score >= 1.0:
         parts.append(f"{_times(score)} the learned threshold")
@@ -87,12 +88,6 @@ def _levels(health: Health | None) -> list[Evidence]:
 def _means(health: Health | None) -> list[Evidence]:
     """Impacts that only the mean of many windows shows."""
     return [item for item in health.evidence if item.unit == "mean"] if health else []
-
-
-def _at_once(health: Health | None, score: float | None) -> bool:
-    """Whether the latest window is beyond a limit by itself."""
-    in_zone = health is not None and health.zone in ("C", "D")
-    return in_zone or bool(_levels(health)) or (score is not None and score >= 1.0)
 
 
 def _times(score: float) -> str:

@@ -36,7 +36,7 @@ NAMED_CHANGES: Final = 3
 
 def limits_of_levels(names: Sequence[str], y: Matrix, overall: Matrix, *, n: int, m: int) -> dict[str, float]:
     """Times its baseline that each overall level may be: `TWICE`, or `HEADROOM` above what N of M healthy
-    windows reach together.
+    windows reach together, if that is more than twice.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def limits_of_levels(names: Sequence[str], y: Matrix, overall: Matrix, *, n: int
     for index, name in enumerate(names):
         if is_overall(name):
             reached = float(np.exp(agreeing(y[:, index] - overall[index], n, m).max()))
-            found[name] = max(TWICE, HEADROOM * reached)
+            found[name] = HEADROOM * reached if reached > TWICE else TWICE
     return found
 
 
