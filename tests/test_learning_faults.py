@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 from test_cli_learning import CONFIG, plant, run
@@ -166,8 +167,10 @@ def test_recalibrating_from_recordings_leaves_a_trial_alone(plant: Path) -> None
     folder = plant.parent / "models"
     judging = load_bundle(folder / "pump")
     put_on_trial(folder, "pump", judging)
-    recordings = [part for _ in range(10) for part in ("--from", plant.parent / "healthy.npz")]
-    moved = run("recalibrate", plant, *recordings)
+    with np.load(plant.parent / "healthy.npz") as held:
+        longer = {**held, "samples": np.tile(held["samples"], 10)}  # a trial takes 500 windows
+    np.savez(plant.parent / "longer.npz", **longer)
+    moved = run("recalibrate", plant, "--from", plant.parent / "longer.npz")
     assert moved.exit_code == 0, moved.output
     assert load_bundle(folder / "pump.candidate").manifest == judging.manifest
     assert load_bundle(folder / "pump.previous").manifest == judging.manifest
