@@ -76,11 +76,15 @@ def test_a_fault_of_the_program_is_neither_an_alarm_nor_a_usage_error(tmp_path: 
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_fault(tmp_path: Path) -> None:
-    command = f"{sys.executable} -c 'from pdm_edge.cli import main; main()' profiles --json | head -c 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    assert len(done.stdout) == 1
+def test_a_reader_that_leaves_is_no_fault() -> None:
+    command = [sys.executable, "-c", "from pdm_edge.cli import main; main()", "profiles", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        told = running.stderr.read()
+    assert told == ""
+    assert running.returncode == 141
 
 
 # replay
@@ -215,7 +219,6 @@ def test_a_column_that_names_no_quantity_is_refused_once(tmp_path: Path) -> None
     ("line", "says"),
     [
         ("batch_rows = 0", "sync.batch_rows: batch_rows is 0: nothing would be sent"),
-        ("timeout_s = nan", "sync: timeout_s: is nan"),
         ("timeout_s = 0.0", "timeout_s is 0"),
     ],
 )

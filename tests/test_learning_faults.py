@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from test_cli_learning import CONFIG, plant, run
-from test_learning import SCHEMA, STAMP, collected, healthy, life, trained_apart, vector
+from test_learning import SCHEMA, collected, healthy, life, trained_apart, vector
 
 from pdm_edge.detect.bundle import load_bundle
 from pdm_edge.detect.collect import Commissioning
@@ -198,8 +198,3 @@ def test_learning_from_what_was_collected_keeps_the_rate_of_the_configuration(pl
     assert run("learn", plant, "--anyway").exit_code == 0
     manifest = load_bundle(plant.parent / "models" / "pump").manifest
     assert manifest.threshold.false_alarms_per_month == 0.001
-
-
-def test_stamps_are_kept(tmp_path: Path) -> None:
-    collected(healthy(1), journal=tmp_path / "j")
-    assert Commissioning(SCHEMA, 60, journal=tmp_path / "j").vectors[0].stamp == STAMP

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -55,6 +56,14 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who reads the results has had enough. Click would end with 1, which says alarm.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + 13)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pdm-edge")
@@ -81,10 +90,6 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
-    except BrokenPipeError:
-        # Who reads the results has had enough; what is left in the pipe's buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)
     except Exception:
         # 1 would say that an alarm was found.
         logging.basicConfig(stream=sys.stderr)  # the fault may have come before the options were read
