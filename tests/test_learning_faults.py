@@ -47,6 +47,7 @@ def test_on_a_full_disk_windows_are_held_and_counted_and_kept_once_there_is_room
         assert collecting.collected == 15
         assert collecting.unkept.startswith("5 learned windows are in memory only: ")
         assert "File too large" in collecting.unkept
+    assert sorted(tmp_path.iterdir()) == [journal]
     assert Commissioning(SCHEMA, 60, journal=journal).collected == 10
     collecting.add(vector(healthy(1, seed=2)[0]))
     assert collecting.unkept == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -104,6 +105,8 @@ class Journal:
                 os.fsync(stream.fileno())
             new.replace(self._path)
         except OSError as error:
+            with contextlib.suppress(OSError):  # a part of a file only takes the room of others
+                new.unlink(missing_ok=True)
             raise ModelError(f"cannot be written: {error}", where=str(self._path)) from error
 
     def remove(self) -> None:
