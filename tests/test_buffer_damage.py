@@ -15,6 +15,7 @@ import pytest
 from test_buffer import alarm, drained, features, opened, wave
 
 from pdm_edge import FeatureSchema, FeatureVector, Gap, Receipt, Record, Stamp, SystemClock
+from pdm_edge.errors import StoreError
 from pdm_edge.store import Buffer
 
 PAGE = 4096
@@ -280,3 +281,22 @@ def test_salvage_of_large_waveforms_takes_little_memory_and_no_more_room(tmp_pat
     seen, lost, _ = told(buffer)
     buffer.close()
     assert lost == len(held - seen) == 1
+
+
+def test_a_file_that_cannot_be_opened_again_is_an_error_of_the_store_also_at_closing(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    path = folder / "b.db"
+    buffer = opened(path)
+    buffer.write([features(n) for n in range(20)])
+    buffer._file.is_suspect = True  # as after an I/O error that led to another file
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        buffer.write([alarm(1)])
+    with pytest.raises(StoreError, match="cannot be opened"):
+        buffer.write([alarm(2)])
+    buffer.close()
+    (tmp_path / "gone").rename(folder)
+    buffer = opened(path)
+    assert buffer.status().lanes["feature"].rows == 20
+    buffer.close()

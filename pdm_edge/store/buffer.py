@@ -113,9 +113,8 @@ class Buffer:
             return
         rows = [record if type(record) is FeatureVector else to_stored(record) for record in records]
         with self._lock:
-            waits = self._commit_s > 0 and not any(
-                type(row) is Stored and row.about.lane in _URGENT for row in rows
-            )
+            is_urgent = any(row.about.lane in _URGENT for row in rows if type(row) is Stored)
+            waits = self._commit_s > 0 and not is_urgent
             if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
                 self._pending += rows
                 self._start_timer()
@@ -242,36 +241,38 @@ class Buffer:
             found = salvage(aside, self._file.connection, known_last)
             self._writer.load(self._file.connection)
             self.counters["set aside"] += 1
-        connection = self._file.connection
-        marked = {name for (name,) in connection.execute("SELECT name FROM lanes WHERE on_request")}
-        if marked != self._on_request:  # else nothing is written: the disk may be full
-            with self._file.transaction():
-                connection.executemany(
-                    "UPDATE lanes SET on_request = ? WHERE name = ?",
-                    [(int(lane in self._on_request), lane) for lane in LANES],
-                )
+        settling.mark_on_request(self._file, self._on_request)
         if aside is not None:
             why = f"the buffer file was damaged; it is kept as {aside.name}; {found.told}"
             gap = Gap("buffer", "rows", found.lost, why, self._clock.stamp(), found.first, found.last)
-            self._commit([to_stored(gap)])
+            try:
+                self._commit([to_stored(gap)])
+            except StoreError as error:
+                logger.error("the loss is told later: %s", error)
+                self._pending.append(to_stored(gap))
+
+    def _begin_again(self, *, condemned: bool = False) -> None:
+        aside = self._file.renew(condemned=condemned)
+        try:
+            self._start(aside)
+        except sqlite3.Error as error:
+            raise self._file.explained(error) from error
 
     def _mended(self, work: Callable[[], _T]) -> _T:
         """Do it; if the file turns out to be damaged, begin a new one and do it again."""
         if self._file.bring_back():
             self.counters["brought back"] += 1
         if self._file.is_suspect:
-            self._start(self._file.renew())
+            self._begin_again()
         for found_sound in (False, True):
             try:
                 return work()
-            except DamagedError as error:
-                logger.error("%s", error)
-            except sqlite3.Error as error:
-                if not is_damage(error):
+            except (DamagedError, sqlite3.Error) as error:
+                if isinstance(error, sqlite3.Error) and not is_damage(error):
                     raise self._file.explained(error) from error
                 logger.error("%s: %s", self.path, error)
             # SQLite's own check does not look at everything: the second time it is not asked.
-            self._start(self._file.renew(condemned=found_sound))
+            self._begin_again(condemned=found_sound)
         return work()
 
     # writing

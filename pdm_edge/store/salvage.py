@@ -31,6 +31,7 @@ _HEADERS: Final = (
     "id, boot_id, clock_trusted, kind, subject, schema_id, context, from_monotonic_ns, offset_ns"
 )
 _FLOAT_BYTES: Final = 4
+_TO_BE_SURE: Final = 1_000_000
 _UNKNOWN: Final = "nobody knows how many"
 
 
@@ -119,9 +120,12 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, known_last: int 
                 logger.error("salvage: %d rows of lane %s cannot be stored: %s", len(rows), lane, error)
                 continue
             saved += len(rows)
-    tops = [reader.last for reader in readers] + [lane.gone_through for lane in accounts.lanes or ()]
+    tops = [reader.last for reader in readers]
+    tops += [number for lane in accounts.lanes or () for number in (lane.gone_through, lane.sent_seq)]
     last = known or max(tops)
     result = _account(into, accounts, readers, saved, unsent, last, known > 0)
+    if result.bound:
+        last += _TO_BE_SURE  # numbers that were given must not come again
     with _transaction(into):
         (begin,) = into.execute("SELECT max(gone_through) FROM lanes").fetchone()
         _move_first(into, max(last - begin, 0))

@@ -1,12 +1,13 @@
-"""What sending and its receipts change in the file, within the caller's transaction."""
+"""What sending and its receipts change in the file, within the caller's transaction (but for the marks)."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from pdm_edge.records import LANES, Batch, Lane, Want
+from pdm_edge.store.file import BufferFile
 from pdm_edge.store.leaving import remove
 from pdm_edge.store.reading import OF_ALARM, alarm_text
 
@@ -98,6 +99,16 @@ def settle_want(connection: sqlite3.Connection, batch: Batch, through_seq: int) 
             "UPDATE wants SET after_seq = max(after_seq, ?) WHERE id = ?", (through_seq, batch.want)
         )
     return Settled(removed)
+
+
+def mark_on_request(file: BufferFile, lanes: Collection[Lane]) -> None:
+    """Note which lanes are sent on request only; if that is so already nothing is written."""
+    marked = {name for (name,) in file.connection.execute("SELECT name FROM lanes WHERE on_request")}
+    if marked != set(lanes):  # else the disk may be full
+        with file.transaction() as connection:
+            connection.executemany(
+                "UPDATE lanes SET on_request = ? WHERE name = ?", [(lane in lanes, lane) for lane in LANES]
+            )
 
 
 def sent_on(connection: sqlite3.Connection, day: str) -> int:
