@@ -16,10 +16,11 @@ import msgspec
 
 from pdm_edge.acquire.profiles import load_profile
 from pdm_edge.advise import AlarmSettings
+from pdm_edge.config_bearing import BearingConfig
 from pdm_edge.config_errors import At, check_port, explained, finite, lines_agree, unique
 from pdm_edge.config_features import FeaturesConfig
 from pdm_edge.errors import ConfigError
-from pdm_edge.features import CATALOGUE, BearingGeometry, estimated_geometry, velocity_limits_mm_s
+from pdm_edge.features import velocity_limits_mm_s
 from pdm_edge.records import check_id
 
 # A number that is not finite is refused wherever it stands (`finite`), so these need no upper end.
@@ -42,35 +43,6 @@ class IsoConfig(_Table, frozen=True, kw_only=True):
 
     group: Literal[1, 2]
     support: Literal["rigid", "flexible"]
-
-
-class BearingConfig(_Table, frozen=True, kw_only=True):
-    """A designation from the catalogue, a 62xx or 63xx with its number of balls, or the geometry."""
-
-    designation: str | None = None
-    balls: int | None = None
-    ball_diameter_mm: float | None = None
-    pitch_diameter_mm: float | None = None
-    contact_angle_deg: float = 0.0
-
-    def geometry(self) -> BearingGeometry:
-        sizes = (self.balls, self.ball_diameter_mm, self.pitch_diameter_mm)
-        if self.designation is not None and self.balls is not None and sizes[1:] == (None, None):
-            return CATALOGUE.get(self.designation) or estimated_geometry(self.designation, self.balls)
-        if self.designation is not None and sizes == (None, None, None):
-            if self.designation not in CATALOGUE:
-                raise ConfigError(
-                    f"bearing designation {self.designation!r} is not in the catalogue",
-                    mend=f"Known are {', '.join(sorted(CATALOGUE))}; for 62xx and 63xx add the counted "
-                    "number of balls; for others give balls, ball_diameter_mm, pitch_diameter_mm and "
-                    "contact_angle_deg",
-                )
-            return CATALOGUE[self.designation]
-        if self.designation is not None or None in sizes:
-            raise ConfigError(
-                "bearing needs either designation, or balls, ball_diameter_mm and pitch_diameter_mm"
-            )
-        return BearingGeometry(*sizes, self.contact_angle_deg)  # type: ignore[arg-type]
 
 
 class RegisterConfig(_Table, frozen=True, kw_only=True):

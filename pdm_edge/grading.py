@@ -14,7 +14,8 @@ from pdm_edge.records import FeatureVector
 Band: TypeAlias = "tuple[str, str] | None"
 """Lower and upper edge in Hz, as the name of the feature has them; None if only the sensor knows."""
 
-_VELOCITY = re.compile(r"/velocity_rms(?:_[a-z])?(?:_(\d+)_(\d+)hz)?\Z")
+_FIGURE = r"(\d+(?:\.\d+)?)"
+_VELOCITY = re.compile(rf"/velocity_rms(?:_[a-z])?(?:_{_FIGURE}_{_FIGURE}hz)?\Z")
 _STANDARD_BANDS = {("10", "1000"), ("2", "1000")}
 
 

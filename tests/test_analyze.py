@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,18 @@ RATE_HZ = 25600.0
 SHAFT_HZ = 24.67
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures go where one is."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["analyze", *map(str, arguments)])
 
 
 def analysis(*arguments: object) -> dict[str, Any]:
-    result = run(*arguments, "--json")
+    result = run(*arguments, "--json", "--no-plot")
     assert result.exit_code in (0, 1), result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -104,7 +111,7 @@ def test_nothing_is_guessed(inner_race: Path, tmp_path: Path) -> None:
         ((noise,), "sample_rate_hz"),
         ((noise, "--sample-rate-hz", 25600), "unit"),
         ((noise, "--sample-rate-hz", 25600, "--unit", "g", "--bearing", "6205"), "--speed-rpm"),
-        ((inner_race, "--bearing", "NU205", "--speed-rpm", 1480), "not in the catalogue"),
+        ((inner_race, "--bearing", "NU999", "--speed-rpm", 1480), "not in the catalogue"),
         ((inner_race, "--ball-mm", 8, "--speed-rpm", 1480), "balls"),
         ((inner_race, "--band-hz", 2000, 20000), "sample rate above"),
     ):
@@ -133,14 +140,112 @@ def test_m_s2_reads_as_the_same_machine(inner_race: Path, tmp_path: Path) -> Non
         assert ours["amplitude"] == pytest.approx(theirs["amplitude"], rel=1e-3)
 
 
+NEEDS_MATPLOTLIB = "NEEDS matplotlib: pip install 'pdm-edge[dashboard]'"
+BEARING = ("--speed-rpm", 1480, "--bearing", "6205")
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_a_plot_is_written(inner_race: Path, tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("matplotlib", reason="NEEDS matplotlib: pip install 'pdm-edge[dashboard]'")
+def test_a_plot_goes_where_it_is_told_to(inner_race: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("matplotlib", reason=NEEDS_MATPLOTLIB)
     target = tmp_path / f"plot.{kind}"
-    result = run(inner_race, "--speed-rpm", 1480, "--bearing", "6205", "--plot", target)
+    result = run(inner_race, *BEARING, "--plot", target)
     assert result.exit_code == 1
     start = target.read_bytes()[:200]
     assert start.startswith(b"\x89PNG") if kind == "png" else b"<?xml" in start
+    assert [file.name for file in tmp_path.iterdir()] == [target.name]
+
+
+def test_without_a_word_a_plot_is_written_where_one_is_and_named(inner_race: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason=NEEDS_MATPLOTLIB)
+    result = run(inner_race, *BEARING)
+    assert (tmp_path / "pump_analysis.png").read_bytes().startswith(b"\x89PNG")
+    assert "x/rms" in result.stdout
+    assert result.stderr == "plot written to pump_analysis.png\n"
+    machine_read = run(inner_race, *BEARING, "--json")
+    assert [json.loads(line)["record"] for line in machine_read.stdout.splitlines()] == ["analysis"]
+
+
+def test_the_plot_marks_the_bearing_lines_and_names_the_one_that_stands_out(
+    inner_race: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason=NEEDS_MATPLOTLIB)
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text stays text
+        run(inner_race, *BEARING, "--plot", "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    for part in (
+        "stands out: BPFI",
+        "BPFO ",
+        "BPFI ",
+        "BSF ",
+        "FTF ",
+        "1480 r/min",
+        "velocity spectrum",
+        "10x",
+    ):
+        assert part in text, part
+
+
+def test_no_plot_leaves_the_folder_alone(inner_race: Path, tmp_path: Path) -> None:
+    assert run(inner_race, *BEARING, "--no-plot").stderr == ""
+    assert list(tmp_path.iterdir()) == []
+    assert "contradict" in run(inner_race, "--no-plot", "--plot", "a.png").output
+
+
+def test_where_no_plot_can_be_written_the_table_still_comes_and_one_line_says_what_to_do(
+    inner_race: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
+    result = run(inner_race, *BEARING)
+    assert result.exit_code == 1, "by the bearing line, as ever"
+    assert "standing out: inner race" in result.stdout
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'pdm-edge[dashboard]'" in result.stderr
+    wanted = run(inner_race, *BEARING, "--plot", "a.png")
+    assert isinstance(wanted.exception, ConfigError), "one that was asked for is missed"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("matplotlib", reason=NEEDS_MATPLOTLIB)
+    (tmp_path / "pump_analysis.png").mkdir()
+    result = run(inner_race, *BEARING)
+    assert "standing out: inner race" in result.stdout
+    assert "cannot be written" in result.stderr
+    assert "--plot" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sample_rate_hz": 12800.0, "acceleration_g": np.random.default_rng(1).standard_normal((3, 1300))},
+        {"sample_rate_hz": 12800.0, "acceleration_g": np.zeros((1, 12800))},
+    ],
+    ids=["too short for a velocity", "silence"],
+)
+def test_a_recording_with_little_to_draw_is_drawn(tmp_path: Path, options: dict[str, Any]) -> None:
+    pytest.importorskip("matplotlib", reason=NEEDS_MATPLOTLIB)
+    np.savez(tmp_path / "odd.npz", **options)
+    assert run("odd.npz").stderr == "plot written to odd_analysis.png\n"
+
+
+def test_the_reader_is_told_whose_bearing_it_is(inner_race: Path) -> None:
+    def told(*options: object) -> str:
+        (line,) = [
+            line
+            for line in run(inner_race, "--speed-rpm", 1480, "--no-plot", *options).stdout.splitlines()
+            if line.startswith("bearing: ")
+        ]
+        return line
+
+    assert "9 rolling elements, 6205 of the catalogue: Case Western" in told("--bearing", "6205-2RS")
+    assert "13 rolling elements, NU206 of the catalogue: published orders" in told("--bearing", "NU 206 ECP")
+    assert "10 rolling elements, 6210, estimated" in told("--bearing", "6210", "--balls", 10)
+    assert "9 rolling elements, by the orders given" in told("--orders", 3.585, 5.415)
+
+
+def test_published_orders_do_for_a_geometry(inner_race: Path) -> None:
+    found = analysis(inner_race, "--speed-rpm", 60 * SHAFT_HZ, "--orders", 3.585, 5.415)
+    assert [line["name"] for line in found["lines"] if line["stands_out"]] == ["bpfi"]
 
 
 @pytest.mark.recordings
@@ -170,7 +275,8 @@ def test_the_strongest_line_of_a_real_fault_is_the_labelled_one(
 @pytest.mark.parametrize("file", ["baseline_1.mat", "baseline_2.mat"])
 def test_a_healthy_bearing_is_not_accused(recordings: Path, file: str) -> None:
     result = run(
-        recordings / "mfpt" / file, "--variable", "gs", "--speed-rpm", 1500, "--bearing", "NICE-MFPT"
-    )
+        recordings / "mfpt" / file, "--variable", "gs", "--speed-rpm", 1500, "--bearing", "NICE-MFPT",
+        "--no-plot",
+    )  # fmt: skip
     assert "standing out: none" in result.stdout
     assert result.exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,43 @@ def test_a_good_file_is_read_and_paths_start_from_it(tmp_path: Path) -> None:
     bearing = machine.sensor[0].bearing
     assert bearing is not None
     assert bearing.geometry().balls == 9
+
+
+@pytest.mark.parametrize(
+    ("written", "rolling_elements"),
+    [
+        ('{ designation = "6205-2RS" }', 9),
+        ('{ designation = "NU 206 ECP" }', 13),
+        ('{ designation = "6210", balls = 10 }', 10),
+        ("{ bpfo_order = 6.1852, bpfi_order = 8.8148, bsf_order = 2.7015 }", 15),
+        ('{ designation = "made-up", bpfo_order = 8.02, bpfi_order = 10.98 }', 19),
+        ("{ balls = 8, ball_diameter_mm = 7.9, pitch_diameter_mm = 34.5 }", 8),
+    ],
+)
+def test_a_bearing_is_said_in_any_of_these_ways(tmp_path: Path, written: str, rolling_elements: int) -> None:
+    file = tmp_path / "machine.toml"
+    file.write_text(GOOD.replace('{ designation = "6205" }', written))
+    bearing = load_config(file).machine[0].sensor[0].bearing
+    assert bearing is not None
+    assert bearing.geometry().balls == rolling_elements
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("{ bpfo_order = 3.58 }", "bpfo_order and bpfi_order together"),
+        ("{ bpfo_order = 3.58, bpfi_order = 5.42, balls = 9 }", "no geometry beside them"),
+        ("{ bpfo_order = 90.0, bpfi_order = 135.3 }", "not an order of the shaft"),
+        ('{ designation = "22220" }', "as the maker publishes them"),
+        ("{ balls = 8 }", "bpfo_order and bpfi_order, or balls"),
+        ("{ bpfo = 3.58 }", "'bpfo'"),
+    ],
+)
+def test_a_bearing_that_is_not_told_is_refused_with_the_mend(tmp_path: Path, written: str, says: str) -> None:
+    file = tmp_path / "machine.toml"
+    file.write_text(GOOD.replace('{ designation = "6205" }', written))
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(file)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdm_edge import features as f
+from pdm_edge.config import IsoConfig
 from pdm_edge.features.spectrum import hann, transform
+from pdm_edge.grading import graded, highest_velocity
+from pdm_edge.records import FeatureVector, Stamp
 
 RATE_HZ = 25600.0
 
@@ -215,10 +218,10 @@ def test_extractor_agrees_with_the_plain_functions(n: int) -> None:
     }
     (low_hz, high_hz), standard = extractor.plan.velocity_band_hz()
     assert standard == (n > 5120)
-    plain[f"x/velocity_rms_{low_hz:.0f}_{high_hz:.0f}hz"] = f.velocity_rms(x, RATE_HZ, (low_hz, high_hz))
+    plain[f"x/velocity_rms_{low_hz:g}_{high_hz:g}hz"] = f.velocity_rms(x, RATE_HZ, (low_hz, high_hz))
     bands = extractor.plan.bands_hz()
     for (a, b), value in zip(bands, f.band_rms(x, RATE_HZ, bands), strict=True):
-        plain[f"x/band_rms_{a:.0f}_{b:.0f}hz"] = value
+        plain[f"x/band_rms_{float(f'{a:.4g}'):g}_{b:g}hz"] = value
     frequencies_hz, envelope = f.envelope_spectrum(x, RATE_HZ, (500.0, 10000.0))
     bpfo_hz = f.CATALOGUE["6205"].frequencies(24.0).bpfo_hz
     plain["x/envelope_bpfo"], plain["x/envelope_bpfo_level"] = f.line_amplitudes(
@@ -253,6 +256,31 @@ def test_a_slow_sensor_gets_a_band_limited_velocity_under_its_true_name() -> Non
     assert not extractor.velocity_is_standard_band
     assert "x/velocity_rms_10_625hz" in extractor.schema.names
     assert not any("envelope" in name for name in extractor.schema.names)
+
+
+def test_a_name_says_the_band_that_was_taken_not_a_rounded_one() -> None:
+    extractor = f.FeatureExtractor(plan(n_samples=4096, more_bands_hz=((12.5, 31.25), (12.5, 37.5))))
+    names = extractor.schema.names
+    assert extractor.plan.velocity_band_hz()[0] == (12.5, 1000.0)
+    for name in ("velocity_rms_12.5_1000hz", "band_rms_12.5_50hz", "band_rms_12.5_31.25hz"):
+        assert f"x/{name}" in names
+
+
+def test_a_measured_rate_that_wanders_by_some_millionths_gives_the_same_schema() -> None:
+    steady = f.FeatureExtractor(plan(n_samples=4096))
+    wandering = f.FeatureExtractor(plan(n_samples=4096, sample_rate_hz=25600.05))
+    assert wandering.schema.id == steady.schema.id
+
+
+def test_a_grade_names_the_true_band() -> None:
+    extractor = f.FeatureExtractor(plan(n_samples=4096))
+    stamp = Stamp(utc_ns=0, monotonic_ns=0, boot_id="b", clock_trusted=True)
+    values = extractor(noise(4096).astype(np.float32)[None, :])
+    velocity, band = highest_velocity(FeatureVector("pump", values, extractor.schema, stamp, 1.0))
+    zone, basis = graded(IsoConfig(group=1, support="rigid"), velocity, band)
+    assert zone is not None
+    assert "12.5-1000 Hz" in basis
+    assert "band-limited" in basis
 
 
 def test_bearing_lines_and_orders_follow_a_measured_speed() -> None:

@@ -243,6 +243,7 @@ def test_a_score_that_runs_high_below_its_threshold_is_told(tmp_path: Path) -> N
     ("feature", "words"),
     [
         ("drive-end/x/band_rms_2000_5000hz", "vibration 2-5 kHz at drive-end x"),
+        ("drive-end/x/band_rms_12.5_50hz", "vibration 12.5-50 Hz at drive-end x"),
         ("drive-end/x/velocity_rms_10_1000hz", "vibration velocity 0.01-1 kHz at drive-end x"),
         ("drive-end/x/envelope_bpfo_level", "outer race line (BPFO) at drive-end x"),
         ("drive-end/x/rms", "overall vibration (RMS) at drive-end x"),

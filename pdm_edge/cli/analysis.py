@@ -50,6 +50,7 @@ class Analysis:
     windows: int
     speed_hz: float | None
     speed_basis: str
+    bearing_basis: str
     schema: FeatureSchema
     features: npt.NDArray[np.float32]
     grade: f.ZoneGrade | None
@@ -70,6 +71,7 @@ class Analysis:
             "windows": self.windows,
             "speed_hz": self.speed_hz,
             "speed_basis": self.speed_basis,
+            "bearing_basis": self.bearing_basis,
             "features": {
                 name: {"median": float(m), "min": float(a), "max": float(b), "unit": unit}
                 for name, unit, m, a, b in zip(
@@ -88,8 +90,10 @@ class Analysis:
         }
 
 
-def analyse(record: Recording, *, geometry: f.BearingGeometry | None, options: dict[str, Any]) -> Analysis:
-    """Everything about a recording that needs no drawing."""
+def analyse(
+    record: Recording, *, geometry: f.BearingGeometry | None, bearing_basis: str, options: dict[str, Any]
+) -> Analysis:
+    """Everything about a recording that needs no drawing. `bearing_basis` says whose geometry it is."""
     rate_hz = record.sample_rate_hz
     whole = record.samples[:, : round(LONGEST_S * rate_hz)].astype(np.float64)
     if record.unit == "m_s2":
@@ -126,6 +130,7 @@ def analyse(record: Recording, *, geometry: f.BearingGeometry | None, options: d
         windows=len(table),
         speed_hz=speed_hz,
         speed_basis=basis,
+        bearing_basis=bearing_basis,
         schema=extractor.schema,
         features=table,
         grade=_grade(table, extractor, options["group"], options["support"]),

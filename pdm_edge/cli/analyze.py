@@ -31,6 +31,12 @@ from pdm_edge.errors import ConfigError
 @click.option(
     "--bearing", help="Designation from the catalogue, such as 6205, or a 62xx or 63xx with --balls."
 )
+@click.option(
+    "--orders",
+    type=(float, float),
+    metavar="BPFO BPFI",
+    help="Passes of both races for each turn, as the maker publishes them; instead of --bearing.",
+)
 @click.option("--balls", type=int, help="Counted number of balls, for a bearing not in the catalogue.")
 @click.option(
     "--ball-mm", type=float, help="Ball diameter; with --balls and --pitch-mm instead of --bearing."
@@ -40,15 +46,23 @@ from pdm_edge.errors import ConfigError
 @click.option("--group", type=click.IntRange(1, 2), help="Machine group of ISO 20816-3.")
 @click.option("--support", type=click.Choice(["rigid", "flexible"]), help="Support of ISO 20816-3.")
 @click.option("--band-hz", type=(float, float), help="Envelope band; chosen by the kurtogram without it.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write spectrum and envelope.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for the picture (.png, .svg, .pdf); without it RECORDING_analysis.png, where you are.",
+)
+@click.option("--no-plot", is_flag=True, help="Write no picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
-def analyze(recording: Path, as_json: bool, plot: Path | None, **options: Any) -> None:
+def analyze(recording: Path, as_json: bool, plot: Path | None, no_plot: bool, **options: Any) -> None:
     """Analyse RECORDING (.npz, .csv, .wav, .mat): features, ISO zone, envelope, sensor self-check.
 
-    Ends with exit status 1 if a bearing line stands out or the ISO zone is C or D.
+    Prints the table and writes a picture of waveform, spectra and envelope spectrum with the
+    bearing lines marked. Ends with exit status 1 if a bearing line stands out or the ISO zone is C or D.
     """
     from pdm_edge.acquire.recordings import load_recording
 
+    if plot is not None and no_plot:
+        raise click.UsageError("--plot and --no-plot contradict each other")
     if (options["group"] is None) != (options["support"] is None):
         raise click.UsageError("--group and --support belong together; neither is guessed")
     record = load_recording(
@@ -58,25 +72,41 @@ def analyze(recording: Path, as_json: bool, plot: Path | None, **options: Any) -
         variable=options["variable"],
         scale=options["scale"],
     )
-    analysis = analyse(record, geometry=_geometry(options), options=options)
+    geometry = _geometry(options)
+    basis = "" if geometry is None else _bearing_basis(options, geometry)
+    analysis = analyse(record, geometry=geometry, bearing_basis=basis, options=options)
     if as_json:
         click.echo(json_line(analysis.as_dict()))
     else:
         _print(analysis)
-    if plot is not None:
-        from pdm_edge.cli.plot import draw
-
-        draw(analysis, plot)
-        click.echo(f"plot written to {plot}", err=True)
+        sys.stdout.flush()
+    if not no_plot:
+        _draw(analysis, plot)
     graded = analysis.grade is not None and analysis.grade.zone in ("C", "D")
     sys.exit(1 if graded or any(line.stands_out for line in analysis.lines) else 0)
 
 
+def _draw(analysis: Analysis, wanted: Path | None) -> None:
+    """The picture. One that was not asked for by name may fail, and says how to get it."""
+    from pdm_edge.cli.plot import default_file, draw
+
+    file = wanted or default_file(analysis.record.path)
+    try:
+        draw(analysis, file)
+    except ConfigError as error:
+        if wanted is not None:
+            raise
+        click.echo(f"no plot: {error.what}. {error.mend}; --no-plot leaves it out", err=True)
+    else:
+        click.echo(f"plot written to {file}", err=True)
+
+
 def _geometry(options: dict[str, Any]) -> f.BearingGeometry | None:
-    from pdm_edge.config import BearingConfig
+    from pdm_edge.config_bearing import BearingConfig
 
     sizes = (options["ball_mm"], options["pitch_mm"])
-    if options["bearing"] is None and options["balls"] is None and sizes == (None, None):
+    bpfo, bpfi = options["orders"] or (None, None)
+    if (options["bearing"], options["balls"], bpfo, *sizes) == (None,) * 5:
         return None
     try:
         return BearingConfig(
@@ -85,11 +115,27 @@ def _geometry(options: dict[str, Any]) -> f.BearingGeometry | None:
             ball_diameter_mm=sizes[0],
             pitch_diameter_mm=sizes[1],
             contact_angle_deg=options["angle_deg"],
+            bpfo_order=bpfo,
+            bpfi_order=bpfi,
         ).geometry()
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(str(error), where="bearing") from error
+
+
+def _bearing_basis(options: dict[str, Any], geometry: f.BearingGeometry) -> str:
+    """Which bearing the lines are those of, and who says so."""
+    row = None if options["bearing"] is None else f.catalogued(options["bearing"])
+    if options["orders"] is not None:
+        source = "by the orders given"
+    elif row is not None:
+        source = f"{row[0]} of the catalogue: {f.CATALOGUE_SOURCES[row[0]]}"
+    elif options["bearing"] is not None:
+        source = f"{options['bearing']}, estimated from its boundary dimensions"
+    else:
+        source = "by the geometry given"
+    return f"{geometry.balls} rolling elements, {source}"
 
 
 def _print(analysis: Analysis) -> None:
@@ -102,6 +148,8 @@ def _print(analysis: Analysis) -> None:
     )
     speed = "unknown" if analysis.speed_hz is None else f"{analysis.speed_hz:.2f} Hz"
     console.print(f"speed: {speed} ({analysis.speed_basis.removeprefix('unknown: ')})", markup=False)
+    if analysis.bearing_basis:
+        console.print(f"bearing: {analysis.bearing_basis}", markup=False)
     for doubt in analysis.doubts or ("nothing found",):
         console.print(f"sensor self-check: {doubt}", markup=False)
     table = Table("feature", "unit")

@@ -4,8 +4,8 @@ Pure functions on arrays of shape ``(..., n_samples)``, and `FeatureExtractor`, 
 whole set from one transform. Nothing here imports scipy.signal or scipy.stats.
 """
 
-from pdm_edge.features.bearing import BearingFrequencies, BearingGeometry
-from pdm_edge.features.catalogue import CATALOGUE, estimated_geometry
+from pdm_edge.features.bearing import BearingFrequencies, BearingGeometry, geometry_from_orders
+from pdm_edge.features.catalogue import CATALOGUE, CATALOGUE_SOURCES, catalogued, estimated_geometry
 from pdm_edge.features.envelope import envelope_spectrum
 from pdm_edge.features.extractor import FeatureExtractor, windows_matrix
 from pdm_edge.features.integration import displacement_rms, integrate
@@ -53,6 +53,7 @@ from pdm_edge.features.time_domain import (
 
 __all__ = [
     "CATALOGUE",
+    "CATALOGUE_SOURCES",
     "EXTRAS",
     "BandChoice",
     "BearingFrequencies",
@@ -73,6 +74,7 @@ __all__ = [
     "band_rms",
     "belt",
     "blade_pass",
+    "catalogued",
     "cepstrum",
     "choose_band",
     "clearance_factor",
@@ -82,6 +84,7 @@ __all__ = [
     "estimate_speed",
     "estimated_geometry",
     "gear_mesh",
+    "geometry_from_orders",
     "impulse_factor",
     "induction_motor",
     "integrate",

@@ -11,6 +11,13 @@ from typing import Final
 
 LINES: Final = ("bpfo", "bpfi", "bsf", "ftf")
 
+_ORDERS_SUM: Final = 0.03
+"""How far published orders of the races may add up beside a whole number: both rounded to 0.01,
+and some to spare."""
+
+_ORDERS_ROUNDED: Final = 0.02
+"""How much published orders may contradict each other by their rounding, relative."""
+
 
 @dataclass(frozen=True, slots=True)
 class BearingFrequencies:
@@ -59,3 +66,49 @@ class BearingGeometry:
             bsf_hz=shaft_hz * self.pitch_diameter_mm / (2 * self.ball_diameter_mm) * (1 - ratio * ratio),
             ftf_hz=ftf_hz,
         )
+
+
+def geometry_from_orders(
+    bpfo: float, bpfi: float, bsf: float | None = None, *, pitch_diameter_mm: float = 100.0
+) -> BearingGeometry:
+    """The geometry that has the fault frequencies which a maker publishes, in orders of the shaft.
+
+    ``bpfo + bpfi`` is the number of rolling elements and ``(bpfi - bpfo) / (bpfi + bpfo)`` is
+    ``d/D cos a``, so the two give every line but the spin of the rolling element, and that too
+    where the contact angle is 0. With `bsf`, ``d/D`` and the angle come out each on its own.
+
+    Parameters
+    ----------
+    bpfo, bpfi
+        Passes of the outer and the inner race for each turn of the shaft.
+    bsf
+        Turns of a rolling element for each turn of the shaft; half the rate at which a spot on it
+        strikes. Without it the contact angle is taken as 0.
+    pitch_diameter_mm
+        Only sets the size: frequencies do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If the orders do not fit each other.
+    """
+    if not 0 < bpfo < bpfi:
+        raise ValueError(f"orders bpfo {bpfo:g} and bpfi {bpfi:g}: the outer race has the lower one")
+    total = bpfo + bpfi
+    if abs(total - round(total)) > _ORDERS_SUM:
+        raise ValueError(
+            f"orders bpfo {bpfo:g} and bpfi {bpfi:g} add up to {total:g}; together they are the number "
+            "of rolling elements, so at least one of them is wrong or not an order of the shaft"
+        )
+    across = (bpfi - bpfo) / total
+    ratio, cosine = across, 1.0
+    if bsf is not None:
+        ratio = (1 - across * across) / (2 * bsf) if bsf > 0 else 0.0
+        cosine = across / ratio if ratio else math.inf
+        if cosine > 1 + _ORDERS_ROUNDED:
+            twice = "; it may be the rate of strikes, which is twice the spin" if 1.5 < cosine < 2.1 else ""
+            raise ValueError(f"orders bpfo {bpfo:g}, bpfi {bpfi:g} and bsf {bsf:g} do not fit{twice}")
+        if cosine > 1:  # rounded figures
+            ratio, cosine = across, 1.0
+    angle_deg = math.degrees(math.acos(cosine))
+    return BearingGeometry(round(total), ratio * pitch_diameter_mm, pitch_diameter_mm, angle_deg)

@@ -16,7 +16,7 @@ import scipy.fft
 from pdm_edge.features.bearing import LINES
 from pdm_edge.features.envelope import Demodulator
 from pdm_edge.features.lines import SLIP, LinePlan
-from pdm_edge.features.plan import EXTRAS, SPECTRAL_EXTRAS, TIME_EXTRAS, FeaturePlan
+from pdm_edge.features.plan import EXTRAS, SPECTRAL_EXTRAS, TIME_EXTRAS, FeaturePlan, band_suffix
 from pdm_edge.features.spectral_shape import shape_columns
 from pdm_edge.features.spectrum import G_MM_S2, band_lines, check_rate_hz, hann
 from pdm_edge.records import FeatureSchema, Float32Array
@@ -252,14 +252,14 @@ class FeatureExtractor:
         (low_hz, high_hz), _ = plan.velocity_band_hz()
         pairs = [("rms", unit), ("peak", unit), ("crest_factor", "1"), ("kurtosis", "1"), ("skewness", "1")]
         if self._has_velocity:
-            pairs.append((f"velocity_rms_{low_hz:.0f}_{high_hz:.0f}hz", "mm_s"))
-        pairs.extend((f"band_rms_{a:.0f}_{b:.0f}hz", unit) for a, b in plan.bands_hz())
+            pairs.append((f"velocity_rms_{band_suffix(low_hz, high_hz)}", "mm_s"))
+        pairs.extend((f"band_rms_{band_suffix(*band)}", unit) for band in plan.bands_hz())
         if self._demodulator is not None:
             pairs.append(("envelope_rms", unit))
             for name in self._line_names:
                 pairs.extend([(f"envelope_{name}", unit), (f"envelope_{name}_level", "db")])
         pairs.extend((name, EXTRAS[name] or unit) for name in plan.extras)
-        pairs.extend((f"band_rms_{a:.0f}_{b:.0f}hz", unit) for a, b in plan.more_bands_hz)
+        pairs.extend((f"band_rms_{band_suffix(*band)}", unit) for band in plan.more_bands_hz)
         pairs.extend((f"velocity_order_{order}x", "mm_s") for order in plan.orders)
         names = tuple(f"{axis}/{name}" for axis in plan.axes for name, _ in pairs)
         return FeatureSchema(names, tuple(u for _ in plan.axes for _, u in pairs))

@@ -35,6 +35,15 @@ EXTRAS: Final = {
 """Features that a plan may ask for beyond the default set, with their unit ("" is the signal's)."""
 
 
+def band_suffix(low_hz: float, high_hz: float) -> str:
+    """A band as the names of features state it, such as ``10_1000hz`` or ``12.5_1000hz``.
+
+    Edges are told to four digits, so that the name says the true band, and a measured sample rate
+    that wanders by some millionths does not give a new one each time.
+    """
+    return "_".join(f"{float(f'{edge_hz:.4g}'):g}" for edge_hz in (low_hz, high_hz)) + "hz"
+
+
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:
     """What to compute from each window of one sensor.
