@@ -382,18 +382,46 @@ def test_fault_line_of_a_real_bearing_stands_6_db_above_its_floor(
     assert level_db > 6.0
 
 
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "features.md"
+
+
 def test_every_feature_and_every_picture_of_the_document_is_there() -> None:
-    folder = Path(__file__).resolve().parents[1] / "docs"
-    text = (folder / "features.md").read_text()
+    text = DOCUMENT.read_text()
     extractor = f.FeatureExtractor(plan(extras=tuple(f.EXTRAS), orders=(1,)))
     for name in extractor.schema.names:
-        base = re.sub(r"_\d+_\d+hz$", "", name.removeprefix("x/"))
-        base = "envelope_bpfo" if base.startswith("envelope_") and base != "envelope_rms" else base
-        assert f"`{base}" in text, name
-    pictures = re.findall(r"\]\((img/[a-z]+\.png)\)", text)
-    assert len(pictures) == 6
+        base = re.sub(r"_[\d.]+_[\d.]+hz$", "", name.removeprefix("x/"))
+        level = base.startswith("envelope_") and base.endswith("_level")
+        line = re.fullmatch(r"envelope_(bpfo|bpfi|bsf|ftf)", base)
+        shown = "envelope_bpfo_level" if level else f"_{line[1]}" if line and line[1] != "bpfo" else base
+        assert f"| `{shown}`" in text or f"` `{shown}`" in text, name
+    pictures = re.findall(r"\]\((img/[a-z_]+\.png)\)", text)
+    assert len(pictures) == len(set(pictures)) == len(list((DOCUMENT.parent / "img").iterdir())) == 9
     for picture in pictures:
-        assert (folder / picture).is_file(), picture
+        assert (DOCUMENT.parent / picture).is_file(), picture
+
+
+def test_every_row_has_formula_unit_source_picture_and_a_reading() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in DOCUMENT.read_text().splitlines()
+        if line.startswith("| `") and line.count(" | ") >= 5
+    ]
+    assert len(rows) > 35
+    for row in rows:
+        name, formula, unit, source, picture, reading = row
+        assert formula, name
+        assert source, name
+        assert unit or name == "`OperatingTracker`"
+        assert picture or name == "`OperatingTracker`"
+        assert len(reading) > 30, name
+
+
+def test_every_public_name_is_in_the_document() -> None:
+    text = DOCUMENT.read_text()
+    results = {"BandChoice", "Kurtogram", "LinePlan", "LineTrace", "SelfCheck", "SensorFinding"}
+    results |= {"SpeedEstimate", "ZoneGrade", "BearingFrequencies", "BearingGeometry", "EXTRAS"}
+    for name in sorted(set(f.__all__) - results):
+        assert f"`{name}`" in text or f"`{name}(" in text, name
 
 
 @settings(max_examples=40, deadline=None)
