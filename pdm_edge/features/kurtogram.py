@@ -169,8 +169,9 @@ def _kurtosis(squared: FloatArray) -> npt.NDArray[np.float64]:
     """Of complex envelopes given as squared magnitudes, along the last axis."""
     mean = (np.add.reduce(squared, axis=-1) / squared.shape[-1]).astype(np.float64)
     fourth = np.einsum("ij,ij->i", squared, squared) / squared.shape[-1]
-    safe = np.where(mean > 0, mean, np.nan)
-    kurtosis: npt.NDArray[np.float64] = np.nan_to_num(fourth / safe**2 - 2.0, nan=-2.0).astype(np.float64)
+    kurtosis = np.zeros(len(mean))  # a silent band is no more than a silent one
+    np.divide(fourth, mean * mean, out=kurtosis, where=mean > 0)
+    kurtosis -= 2.0
     return kurtosis
 
 
