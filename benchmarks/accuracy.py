@@ -17,6 +17,7 @@ from typing import Any
 import accuracy_data as data
 import accuracy_failure
 import accuracy_faint
+import accuracy_speed
 import numpy as np
 from accuracy_methods import Judge, Scores, always, methods, network, vector, yardstick
 
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> None:
         print(f"  {'mean of 50 windows':26s} {means[-1]['told']}", flush=True)
     depths = accuracy_faint.depths()
     lengths = accuracy_faint.lines_by_length()
+    speeds = accuracy_speed.report()
     life = accuracy_failure.femto()
     lives = accuracy_failure.simulated()
     healthy = accuracy_failure.healthy()
@@ -67,6 +69,7 @@ def main(arguments: list[str]) -> None:
             "means": means,
             "depths": depths,
             "lengths": lengths,
+            "speeds": speeds,
             "life": life,
             "lives": lives,
             "healthy": healthy,

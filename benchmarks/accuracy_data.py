@@ -52,7 +52,6 @@ def all_sets() -> list[DataSet]:
     return [
         *(load(faint) for faint in (False, True) for load in (mfpt, cwru, uestc)),
         simulated_faint(),
-        simulated_speed(),
     ]
 
 
@@ -70,15 +69,15 @@ class Rig:
 
 
 def mfpt(faint: bool = False) -> DataSet:
-    return _bearing_set(drowned(mfpt_rig()) if faint else mfpt_rig())
+    return bearing_set(drowned(mfpt_rig()) if faint else mfpt_rig())
 
 
 def cwru(faint: bool = False) -> DataSet:
-    return _bearing_set(drowned(cwru_rig()) if faint else cwru_rig())
+    return bearing_set(drowned(cwru_rig()) if faint else cwru_rig())
 
 
 def uestc(faint: bool = False) -> DataSet:
-    return _bearing_set(drowned(uestc_rig()) if faint else uestc_rig())
+    return bearing_set(drowned(uestc_rig()) if faint else uestc_rig())
 
 
 def mfpt_rig() -> Rig:
@@ -224,24 +223,11 @@ def simulated_faint() -> DataSet:
     }
     what = "simulated pump; the strikes of its bearing are 10 dB below its own vibration"
     first, other = "healthy", "healthy, another run"
-    return _bearing_set(Rig("faint fault", what, records, 24.67, CATALOGUE["6205"], first, other))
+    return bearing_set(Rig("faint fault", what, records, 24.67, CATALOGUE["6205"], first, other))
 
 
-def simulated_speed() -> DataSet:
-    """Learned at three speeds, shown a healthy fourth (as `later`) and a fault at a learned one."""
-    parts = [_pump(hz, 0.0, 15.0, seed=10 + i) for i, hz in enumerate((20.0, 25.0, 30.0))]
-    records = {
-        "three speeds": _recorded(np.concatenate(parts)),
-        "a fourth speed": _recorded(_pump(37.0, 0.0, 20.0, seed=20)),
-        "fault at a learned speed": _recorded(_pump(25.0, 0.3, 20.0, seed=21, lines_hz=25.0)),
-    }
-    what = "simulated pump learned at 20, 25 and 30 Hz without telling the speed; healthy at 37 Hz"
-    first, other = "three speeds", "a fourth speed"
-    return _bearing_set(Rig("fourth speed", what, records, 25.0, CATALOGUE["6205"], first, other))
-
-
-def _pump(shaft_hz: float, severity: float, length_s: float, *, seed: int, lines_hz: float = 0.0) -> Rows:
-    strike_hz = CATALOGUE["6205"].frequencies(lines_hz or shaft_hz).bpfo_hz
+def _pump(shaft_hz: float, severity: float, length_s: float, *, seed: int) -> Rows:
+    strike_hz = CATALOGUE["6205"].frequencies(shaft_hz).bpfo_hz
     pump = VibrationSimulator(sample_rate_hz=12800.0, shaft_hz=shaft_hz, strike_hz=strike_hz, seed=seed)
     pump.severity = severity
     block = round(WINDOW_S * 12800)
@@ -257,10 +243,10 @@ def _part(record: Recording, first: int, last: int) -> Recording:
     return Recording(record.path, cut, record.sample_rate_hz, record.unit, record.axes)
 
 
-def _bearing_set(rig: Rig) -> DataSet:
+def bearing_set(rig: Rig, window_s: float = WINDOW_S) -> DataSet:
     records, first, other = rig.records, rig.first, rig.other
     any_record = records[first]
-    n_samples = round(WINDOW_S * any_record.sample_rate_hz)
+    n_samples = round(window_s * any_record.sample_rate_hz)
     plan = FeaturePlan(
         any_record.sample_rate_hz, n_samples, any_record.unit, any_record.axes, rig.shaft_hz, rig.bearing
     )
@@ -272,7 +258,7 @@ def _bearing_set(rig: Rig) -> DataSet:
         schema = part_of(extractor.schema, columns)
         return View(schema, rows[first][:, columns], rows[other][:, columns], faults)
 
-    return DataSet(rig.name, rig.what, WINDOW_S, view(features), view(bands))
+    return DataSet(rig.name, rig.what, window_s, view(features), view(bands))
 
 
 def both_views(plan: FeaturePlan) -> tuple[FeatureExtractor, list[int], list[int]]:

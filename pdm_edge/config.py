@@ -21,6 +21,7 @@ from pdm_edge.config_errors import At, check_port, explained, finite, lines_agre
 from pdm_edge.config_features import FeaturesConfig
 from pdm_edge.errors import ConfigError
 from pdm_edge.features import velocity_limits_mm_s
+from pdm_edge.hearing import heard
 from pdm_edge.records import check_id
 
 # A number that is not finite is refused wherever it stands (`finite`), so these need no upper end.
@@ -125,7 +126,9 @@ class DetectConfig(_Table, frozen=True, kw_only=True):
 
     With ``learn_windows = 0`` and no model, the limits of ISO 20816-3 judge alone. The threshold is
     set so that a healthy machine raises ``false_alarms_per_month``, as far as the data reach. The
-    families are told apart in docs/models.md. ``quantize = false`` keeps the weights in float32.
+    families are told apart in docs/models.md; those of the spectrum hear one sensor, ``hears`` names it
+    (``"sensor"`` or ``"sensor/axis"``) where there are several. ``quantize = false`` keeps the weights
+    in float32.
     """
 
     model: str | None = None
@@ -133,6 +136,7 @@ class DetectConfig(_Table, frozen=True, kw_only=True):
     false_alarms_per_month: float = 1.0
     family: Literal["linear", "dense", "pruned", "mobilenet", "squeezenet"] = "linear"
     quantize: bool = True
+    hears: str | None = None
 
 
 class AlarmConfig(_Table, frozen=True, kw_only=True):
@@ -399,6 +403,7 @@ def _check_machine(machine: MachineConfig, where: str) -> None:
             where=where,
             mend="A baseline needs at least 20 windows, a few hundred are better",
         )
+    heard(machine, where)
     with At(f"{where}: alarm"):
         machine.alarm.settings()
     if machine.iso20816 is not None:

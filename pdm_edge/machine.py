@@ -21,9 +21,12 @@ from pdm_edge.features.iso20816 import Zone
 from pdm_edge.features.join import ScalarSlot, VectorJoiner
 from pdm_edge.features.operating import OperatingTracker
 from pdm_edge.grading import graded, highest_velocity, zone_c_mm_s
+from pdm_edge.hearing import heard
+from pdm_edge.looking import Looks
 from pdm_edge.records import (
     Advisory,
     AlarmState,
+    Evidence,
     FeatureVector,
     Gap,
     Health,
@@ -94,6 +97,7 @@ class Machine:
         self._tracker = OperatingTracker(
             rated_speed_rpm=config.rated_speed_rpm, stopped_below_mm_s=config.stopped_below_mm_s
         )
+        self._looks = Looks(config)
         self._note = ""
         self.model = ModelLife(
             config.id,
@@ -105,6 +109,7 @@ class Machine:
             false_alarms_per_month=config.detect.false_alarms_per_month,
             family=config.detect.family,
             quantize=config.detect.quantize,
+            hears=heard(config, f"machine {config.id!r}"),
         )
         self._alarm = AlarmCycle(config.alarm.settings(), learning=self._is_learning)
         self._part = PartWatch()
@@ -212,6 +217,8 @@ class Machine:
                 continue
             speed_rpm = self._joiner.value(self._speed_name, window.stamp) if self._speed_name else math.nan
             values, quality = sensor.features(extractor, window, speed_rpm)
+            if quality.level != "bad":
+                self._looks.feed(window)
             vectors = self._joiner.add_features(sensor.id, extractor.schema, values, window.stamp, quality)
             for vector in vectors:
                 out.extend(self._judge(vector))
@@ -246,9 +253,9 @@ class Machine:
             return [vector]
         self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
         self._velocity_mm_s = velocity_mm_s
-        self._operating = str(operating)
-        vector = replace(vector, state=self._operating)
-        if operating.kind != "running":
+        seen = self._looks.look(vector, operating, speed_rpm, self.model)
+        vector, self._operating = seen.vector, seen.vector.state
+        if not vector.state.startswith("running"):
             self._score = math.nan
             return [vector]
         zone, basis = graded(self.config.iso20816, velocity_mm_s, band)
@@ -271,11 +278,13 @@ class Machine:
             zone_basis=basis,
             velocity_mm_s=velocity_mm_s,
             zone_limit_mm_s=zone_c_mm_s(self.config.iso20816),
+            more=seen.standing,
         )
-        health = replace(health, evidence=(*health.evidence, *self.model.findings()))
+        unsure = seen.unsure if self._score >= 1.0 else ()
+        health = replace(health, evidence=(*health.evidence, *unsure, *self.model.findings()))
         previous, previous_zone = self._alarm.state, self._health.zone if self._health else None
         self._health = health
-        changed = self._alarm.observe(self._severity(zone))
+        changed = self._alarm.observe(self._severity(zone, seen.standing))
         if changed is not None or zone != previous_zone:
             records.append(health)
         if changed is not None:
@@ -348,12 +357,14 @@ class Machine:
         except ModelError as error:
             self._say(f"model cannot be fed: {error}")
 
-    def _severity(self, zone: Zone | None) -> float:
-        """Normalised: the worst of score, ISO zone and what is beside the score; NaN if none is known."""
+    def _severity(self, zone: Zone | None, standing: tuple[Evidence, ...] = ()) -> float:
+        """Normalised: the worst of score, ISO zone, what is beside the score, and what stands out by
+        itself; NaN if none is known."""
         levels = {"C": self.config.alarm.alert_at, "D": self.config.alarm.alarm_at}
         by_zone = math.nan if zone is None else levels.get(zone, 0.0)
         beside = math.nan if math.isnan(self._score) else self.model.severity(self.config.alarm.alert_at)
         known = [severity for severity in (self._score, by_zone, beside) if not math.isnan(severity)]
+        known += [item.ratio for item in standing if item.unit == "db"]
         return max(known) if known else math.nan
 
     def _say(self, text: str) -> None:

@@ -352,6 +352,10 @@ class FeatureVector:
     window_s: float
     state: str = "unknown"  # operating state: stopped, transient, a speed bin
     quality: Quality = GOOD
+    lines: tuple[tuple[float, float], ...] = ()
+    """Strongest lines of the spectrum, in Hz and dB above their floor; empty where the speed is measured."""
+    faults: tuple[str, ...] = ()
+    """What stands out in it by an absolute limit, without any history."""
 
     def __post_init__(self) -> None:
         check_id(self.machine, "machine")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pdm_edge.detect.bundle import load_bundle
+from pdm_edge.errors import ConfigError, ModelError
 
 CONFIG = """
 [gateway]
@@ -122,3 +123,60 @@ def test_check_and_bench_on_the_command_line() -> None:
     assert 0 < row["invoke_p50_us"] <= row["score_p50_us"] * 1.5
     assert row["energy_basis"].startswith(("measured", "estimated"))
     assert row["memory_mb"] > 0
+
+
+TWO_SENSORS = CONFIG.replace(
+    "[store]",
+    """[[machine.sensor]]
+id = "nde"
+source = "replay://far.npz"
+[store]""",
+)
+
+
+@pytest.fixture
+def two_sensors(plant: Path) -> Path:
+    """A machine with two vibration sensors; the far one has two axes."""
+    from pdm_edge.acquire.simulate import VibrationSimulator
+
+    pump = VibrationSimulator(sample_rate_hz=12800.0, strike_hz=88.0, seed=5)
+    samples = np.stack([np.concatenate([pump.block(12800) for _ in range(6)]) for _ in range(2)])
+    np.savez(plant.parent / "far.npz", samples=samples, sample_rate_hz=12800.0, unit="g")
+    plant.write_text(TWO_SENSORS)
+    return plant
+
+
+def test_recordings_of_several_sensors_are_named_and_played_together(two_sensors: Path) -> None:
+    near, far = two_sensors.parent / "healthy.npz", two_sensors.parent / "far.npz"
+    with pytest.raises(ConfigError, match=r"has 2 vibration sensors.*de=FILE or nde=FILE"):
+        run("learn", two_sensors, "--from", near)
+    with pytest.raises(ConfigError, match="there are 1 of 'de', 0 of 'nde'"):
+        run("learn", two_sensors, "--from", f"de={near}")
+    both = run("learn", two_sensors, "--from", f"de={near}", "--from", f"nde={far}")
+    assert both.exit_code == 0, both.output
+    names = load_bundle(two_sensors.parent / "models" / "pump").manifest.feature_names
+    assert {name.rpartition("/")[0] for name in names} == {"de/x", "nde/x", "nde/y"}
+
+
+def test_a_model_of_the_spectrum_never_takes_the_first_sensor_unasked(two_sensors: Path) -> None:
+    near, far = two_sensors.parent / "healthy.npz", two_sensors.parent / "far.npz"
+    files = ("--from", f"de={near}", "--from", f"nde={far}")
+    with pytest.raises(ConfigError, match='hears = "de"'):
+        run("learn", two_sensors, *files, "--family", "mobilenet")
+    with pytest.raises(ConfigError, match="One of de, nde"):
+        run("learn", two_sensors, *files, "--family", "mobilenet", "--hears", "motor")
+    with pytest.raises(ModelError, match='hears = "nde/x"'):
+        run("learn", two_sensors, *files, "--family", "mobilenet", "--hears", "nde")
+    named = run("learn", two_sensors, *files, "--family", "mobilenet", "--hears", "nde/y")
+    assert named.exit_code == 0, named.output
+    assert "spectrum of sensor 'nde', axis 2" in named.output
+    heard = load_bundle(two_sensors.parent / "models" / "pump").manifest.input
+    assert (heard.sensor, heard.axis) == ("nde", 1)
+
+
+def test_what_is_heard_is_told_for_models_of_the_spectrum_only(plant: Path) -> None:
+    with pytest.raises(ConfigError, match="a linear model is fed with the vector of all sensors"):
+        run("learn", plant, "--hears", "de")
+    plant.write_text(TWO_SENSORS.replace("learn_windows = 40", 'learn_windows = 40\nfamily = "squeezenet"'))
+    with pytest.raises(ConfigError, match="hears one vibration sensor, and there are 2"):
+        run("learn", plant)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pdm_edge.detect.apart import remove_stale
 from pdm_edge.detect.bundle import Bundle, load_bundle, write_bundle
 from pdm_edge.detect.collect import Commissioning
 from pdm_edge.detect.commission import commission, recalibrated
@@ -25,6 +29,7 @@ from pdm_edge.detect.thresholds import MONTH_S, agreeing, find_threshold, tail_o
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureSchema, FeatureVector, Quality, Score, Stamp, uncertain
 
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only: signals and process numbers")
 K = 12
 SCHEMA = FeatureSchema(
     (*(f"de/x/band_rms_{i}_{i + 1}hz" for i in range(K - 2)), "de/x/envelope_bpfo_level", "de/temperature"),
@@ -338,6 +343,7 @@ def test_a_training_that_fails_apart_says_why(tmp_path: Path) -> None:
     assert (tmp_path / "pump.learning").exists()
 
 
+@posix
 def test_a_training_process_that_is_killed_is_told(tmp_path: Path) -> None:
     live = trained_apart(tmp_path, healthy(40))
     assert live._training is not None
@@ -345,6 +351,88 @@ def test_a_training_process_that_is_killed_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="ended with status -9 and told nothing"):
         take_up(live)
     assert not live.learning
+
+
+@posix
+def test_a_training_ends_with_its_monitor_and_leaves_nothing(tmp_path: Path) -> None:
+    code = """
+import os, sys, numpy as np
+from pathlib import Path
+from pdm_edge.detect.apart import TrainingApart
+from pdm_edge.records import FeatureSchema, FeatureVector, Stamp
+schema = FeatureSchema(tuple(f"de/x/band_rms_{i}_{i + 1}hz" for i in range(64)), ("g",) * 64)
+rows = np.random.default_rng(1).lognormal(0, 0.1, (4000, 64)).astype(np.float32)
+vectors = [FeatureVector("m", row, schema, Stamp(0, 0, "b", True), 1.0, "running") for row in rows]
+training = TrainingApart(vectors, name="m", family="dense")
+print(training._child.pid, training._folder.name, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code]
+    own = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own) as monitor:
+        assert monitor.stdout is not None
+        pid, folder = monitor.stdout.readline().decode().split()
+        time.sleep(1.0)
+        assert Path(folder, "order").exists()
+        assert not Path(folder, "bundle").exists()  # it is still at it
+        monitor.kill()
+    deadline = time.monotonic() + 20
+    while Path(folder).exists() or Path("/proc", pid).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@posix
+def test_folders_of_trainings_that_were_killed_too_are_removed_at_the_next_start(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    of_the_dead, of_the_living, old, other = (
+        tmp_path / name
+        for name in (
+            f"pdm-edge-training-{ended.pid}-a",
+            f"pdm-edge-training-{os.getpid()}-b",
+            f"pdm-edge-training-{os.getpid()}-c",
+            "pdm-edge-training.txt",
+        )
+    )
+    for folder in (of_the_dead, of_the_living, old):
+        folder.mkdir()
+        (folder / "order").write_bytes(b"x")
+    other.write_text("mine")
+    os.utime(old, (0, 0))
+    (tmp_path / "pdm-edge-training-1-link").symlink_to(of_the_living)
+    remove_stale(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        of_the_living.name,
+        other.name,
+        "pdm-edge-training-1-link",
+    }
+
+
+def test_a_note_during_the_first_training_stops_it_and_begins_anew(tmp_path: Path) -> None:
+    live = trained_apart(tmp_path, healthy(40))
+    add_note(tmp_path, "pump", "only greased", reopen=False)
+    assert not live.refresh()
+    assert live.training == 40
+    add_note(tmp_path, "pump", "bearing replaced", reopen=True)
+    assert live.refresh()
+    assert (live.training, live.collected, live.learning) == (0, 0, True)
+    assert not live.trained()
+    assert not (tmp_path / "pump").exists()
+    for row in healthy(40, seed=9):
+        live.learn(vector(row))
+    take_up(live)
+    assert live.manifest is not None
+    assert live.manifest.training.windows == 40
+
+
+def test_a_note_while_a_training_ends_is_heeded_before_its_model(tmp_path: Path) -> None:
+    live = trained_apart(tmp_path, healthy(40))
+    assert live._training is not None
+    live._training._child.wait()
+    add_note(tmp_path, "pump", "bearing replaced", reopen=True)
+    assert not live.trained()
+    assert live.manifest is None
 
 
 def test_a_training_given_up_keeps_its_windows_for_the_next_start(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def finding(health: Health | None, score: float | None) -> str:
         carried = [e.what for e in health.evidence if e.unit == "share"] if health else []
         if carried and not line:
             parts.append(carried[0])
+        parts += [item.what for item in health.evidence if item.unit == "lines"] if health else []
     elif score is not None and not (_levels(health) or _means(health)):
         parts.append("recent windows above the limit")
     return ", ".join(parts) or "above its limit"
@@ -108,6 +109,8 @@ def _check(health: Health | None) -> str:
         return "Consistent with bearing damage: listen at the bearing, check its temperature and grease"
     if "cage" in line:
         return "Consistent with cage wear or poor lubrication: check the grease"
+    if "impacts" in line:
+        return "Something strikes again and again: listen at bearings and gears, check for looseness"
     if health and health.zone in ("C", "D"):
         return "Check balance, alignment and foundation bolts"
     if _means(health):

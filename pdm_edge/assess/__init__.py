@@ -1,5 +1,5 @@
 """Health assessment (ISO 13374 HA): what is wrong with which part, from evidence."""
 
-from pdm_edge.assess.evidence import assess
+from pdm_edge.assess.evidence import assess, standing
 
-__all__ = ["assess"]
+__all__ = ["assess", "standing"]

@@ -36,6 +36,7 @@ _CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(["linear", "dense", "pruned", "mobilenet", "squeezenet"]),
     help="Kind of model; else the one that CONFIG names.",
 )
+@click.option("--hears", metavar="SENSOR[/AXIS]", help="Which sensor a model of the spectrum is fed with.")
 @click.option("--float32", is_flag=True, help="Do not quantize the weights to int8.")
 @click.option("--for", "for_s", type=float, callback=positive, help="Give up after so many s.")
 def learn(
@@ -45,6 +46,7 @@ def learn(
     anyway: bool,
     false_alarms_per_month: float | None,
     family: str | None,
+    hears: str | None,
     float32: bool,
     for_s: float | None,
 ) -> None:
@@ -53,13 +55,15 @@ def learn(
     Without --from, live: windows are collected until they are enough and the machine has settled, and
     kept on disk, so that it can be stopped and started again. What was collected so far is used at
     once with --anyway. With --from, from recordings (with their own options behind a question mark:
-    healthy.mat?sample_rate_hz=48000&unit=g).
+    healthy.mat?sample_rate_hz=48000&unit=g). Of a machine with several vibration sensors each needs one
+    that was taken at the same time: --from de=drive_end.npz --from nde=other_end.npz.
     """
     from pdm_edge.config import load_config
 
     loaded = load_config(config)
     changes: dict[str, Any] = {"family": family, "false_alarms_per_month": false_alarms_per_month}
-    loaded = _with_detect(loaded, {**changes, "quantize": False if float32 else None})
+    changes |= {"hears": hears, "quantize": False if float32 else None}
+    loaded = _with_detect(loaded, machine_id, changes)
     if recordings:
         _report(_from_recordings(loaded, machine_id, recordings, anyway))
     elif anyway:
@@ -125,14 +129,22 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     click.echo(f"{machine.id}: noted{'' if keep_baseline else '; it learns its baseline anew'}")
 
 
-def _with_detect(config: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with these settings of `detect` for all its machines; None changes nothing."""
+def _with_detect(config: Config, machine_id: str | None, changes: dict[str, Any]) -> Config:
+    """The configuration with these settings of `detect` for the machines that are meant; None changes
+    nothing."""
     import msgspec
+
+    from pdm_edge.hearing import heard
 
     replace = msgspec.structs.replace
     given = {key: value for key, value in changes.items() if value is not None}
-    machines = tuple(replace(m, detect=replace(m.detect, **given)) for m in config.machine)
-    return replace(config, machine=machines)
+    machines = []
+    for machine in config.machine:
+        if machine_id in (None, machine.id):
+            machine = replace(machine, detect=replace(machine.detect, **given))
+            heard(machine, f"machine {machine.id!r}")
+        machines.append(machine)
+    return replace(config, machine=tuple(machines))
 
 
 def _only(config: Config, machine_id: str) -> Config:
@@ -175,10 +187,13 @@ def _from_recordings(
     detect = msgspec.structs.replace(machine_config.detect, model=None, learn_windows=sys.maxsize)
     with tempfile.TemporaryDirectory() as folder, _bar() as bar:
         machine = Machine(msgspec.structs.replace(machine_config, detect=detect), models=Path(folder))
-        reading = bar.add_task("reading", total=len(names))
-        for name in names:
-            _play(machine, machine_config, name)
+        together = _by_sensor(machine_config, names)
+        reading = bar.add_task("reading", total=len(together))
+        for files in together:
+            _play(machine, files)
             bar.advance(reading)
+        if not machine.model.collected and machine.status.note:
+            raise ModelError(machine.status.note)
         training = bar.add_task("training", total=1.0)
         manifest = machine.model.finish(
             anyway=anyway, progress=lambda share: bar.update(training, completed=share)
@@ -235,19 +250,39 @@ def _live(config: Config, for_s: float | None) -> None:
             _report(machine.model.manifest)
 
 
-def _play(machine: Any, config: MachineConfig, name: str) -> list[float]:
-    """Run a recording through the machine; return the scores that came of it."""
+def _by_sensor(config: MachineConfig, names: tuple[str, ...]) -> list[dict[str, str]]:
+    """Recordings that were taken together, by sensor: the first that is named for each, the second, ..."""
+    sensors = [sensor.id for sensor in config.sensor if sensor.is_waveform]
+    found: dict[str, list[str]] = {sensor: [] for sensor in sensors}
+    for name in names:
+        sensor, mark, file = name.partition("=")
+        if not mark or sensor not in found:
+            if len(sensors) != 1:
+                raise ConfigError(
+                    f"machine {config.id!r} has {len(sensors)} vibration sensors, and {name!r} is of none",
+                    mend=f"Say whose it is: {' or '.join(f'{sensor}=FILE' for sensor in sensors)}"
+                    if sensors
+                    else "Learn it live",
+                )
+            sensor, file = sensors[0], name
+        found[sensor].append(file)
+    counts = {sensor: len(files) for sensor, files in found.items()}
+    if len(set(counts.values())) != 1:
+        told = ", ".join(f"{count} of {sensor!r}" for sensor, count in counts.items())
+        raise ConfigError(
+            f"recordings that belong together are missing: there are {told}",
+            mend="Each sensor needs one for each time that was recorded",
+        )
+    return [dict(zip(found, files, strict=True)) for files in zip(*found.values(), strict=True)]
+
+
+def _play(machine: Any, files: dict[str, str]) -> list[float]:
+    """Run recordings that were taken together through the machine; return the scores that came of it."""
     from pdm_edge.acquire import open_source
     from pdm_edge.clock import FixedClock
     from pdm_edge.monitor import Monitor
     from pdm_edge.records import Score
 
-    waveforms = [sensor.id for sensor in config.sensor if sensor.is_waveform]
-    if len(waveforms) != 1:
-        raise ConfigError(
-            f"machine {config.id!r} has {len(waveforms)} vibration sensors; a recording feeds one",
-            mend="Learn it live",
-        )
     scores: list[float] = []
 
     class Keep:
@@ -257,10 +292,12 @@ def _play(machine: Any, config: MachineConfig, name: str) -> list[float]:
         def close(self) -> None:
             return None
 
-    path, mark, query = name.partition("?")
-    url = f"replay://{quote(str(Path(path).resolve()))}{mark}{query}"
-    source = open_source(url, clock=FixedClock(), sensor=waveforms[0])
-    with Monitor([machine], patient=[source], sinks=[Keep()]) as monitor:
+    sources = []
+    for sensor, name in files.items():
+        path, mark, query = name.partition("?")
+        url = f"replay://{quote(str(Path(path).resolve()))}{mark}{query}"
+        sources.append(open_source(url, clock=FixedClock(), sensor=sensor))
+    with Monitor([machine], patient=sources, sinks=[Keep()]) as monitor:
         for _ in monitor:
             pass
     return scores
@@ -276,11 +313,11 @@ def scores_of(config: Config, machine_id: str | None, model: str, names: tuple[s
     detect = msgspec.structs.replace(machine_config.detect, model=model, learn_windows=0)
     machine_config = msgspec.structs.replace(machine_config, detect=detect)
     found: list[float] = []
-    for name in names:
+    for files in _by_sensor(machine_config, names):
         machine = Machine(machine_config, models=models_folder(config))
-        found += _play(machine, machine_config, name)
+        found += _play(machine, files)
         if machine.status.note:
-            raise ModelError(machine.status.note, where=name)
+            raise ModelError(machine.status.note, where=", ".join(files.values()))
     return [score for score in found if score == score]
 
 
@@ -289,7 +326,14 @@ def _report(manifest: Manifest) -> None:
     click.echo(f"{manifest.name}: learned from {training.windows} windows ({training.left_out} left out)")
     for name, state in manifest.states.items():
         click.echo(f"  {name}: {state.windows} windows")
-    click.echo(f"  model: {training.family}, {manifest.quantization}, {len(manifest.feature_names)} features")
+    fed = f"{len(manifest.feature_names)} features"
+    if manifest.input.kind != "features":
+        fed = f"{manifest.input.kind} of sensor {manifest.input.sensor!r}, axis {manifest.input.axis + 1}"
+    click.echo(f"  model: {training.family}, {manifest.quantization}, {fed}")
+    for lines in manifest.speeds:
+        click.echo(f"  speed: told by {len(lines.lines_hz)} lines of the spectrum")
+    if not manifest.speeds and not any("rpm" in name for name in manifest.states):
+        click.echo("  speed: neither measured nor told by lines; another speed looks like a change")
     click.echo(f"  threshold {threshold.value:.4g}: {threshold.derivation}")
     for warning in training.warnings:
         click.echo(f"  overruled: {warning}")

@@ -47,7 +47,15 @@ class AnomalyDetector:
 
     def knows(self, state: str) -> bool:
         """Whether an operating state was learned; all are if the model was made without states."""
+        return not self._states or state in self._states or self._speed_open(state)
+
+    def has_normal(self, state: str) -> bool:
+        """Whether a state has a typical vector of its own, to compare with feature by feature."""
         return not self._states or state in self._states
+
+    def _speed_open(self, state: str) -> bool:
+        """Whether it may be any of the learned states, which differ by a speed that is not told."""
+        return bool(self.manifest.speeds) and any(name.startswith(f"{state} at ") for name in self._states)
 
     def score(self, vector: FeatureVector) -> Score:
         """Normalised score: 1.0 is the threshold, more is further from healthy.
@@ -55,7 +63,8 @@ class AnomalyDetector:
         A missing feature is put at its baseline, so it adds nothing, and lowers the quality. With
         too many missing, in an operating state that was never learned, or with a result that is
         no number, there is no score: NaN, with the reason in its quality. What carries it is named
-        from `EXPLAINED_FROM` on.
+        from `EXPLAINED_FROM` on. Where speeds are told apart by their lines and these tell none, the
+        score is that of the learned state which fits best.
 
         Raises
         ------
@@ -75,7 +84,10 @@ class AnomalyDetector:
                 return self._none(vector, "missing")
             x = np.where(missing, self._typical(vector.state), x)
             quality = worst(quality, uncertain("missing"))
-        raw, squares = self._raw(self._as_input(x, vector.state))
+        if self.has_normal(vector.state):
+            raw, squares = self._raw(self._as_input(x, vector.state))
+        else:
+            raw, squares = min((self._raw(self._as_input(x, s)) for s in self._states), key=_by_score)
         if not math.isfinite(raw):
             return self._none(vector, "nonfinite")
         value = raw / manifest.threshold.value
@@ -178,6 +190,10 @@ class _Output:
         values = outputs[self.name].reshape(len(x), -1)
         found: Float32Array = np.square(values - x).mean(axis=1) if self.reconstruction else values[:, 0]
         return found
+
+
+def _by_score(found: tuple[float, Float32Array | None]) -> float:
+    return found[0]
 
 
 def _has(model: TfliteModel) -> str:

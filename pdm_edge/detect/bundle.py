@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pdm_edge.detect.line_speed import LineReference
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureSchema
 
@@ -113,6 +114,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Overall levels, and how many times its baseline each may be (see `beside`); none is not judged."""
     mean_limits: dict[str, float] = {}
     """Features that tell impacts, and how many of its spreads the moving mean of each may rise."""
+    speeds: tuple[LineReference, ...] = ()
+    """Lines by which the speed is told where it is not measured; none where it is, or no line recurs."""
     input: ModelInput = ModelInput()
     output: ModelOutput = ModelOutput()
     sha256: dict[str, str] = {}

@@ -34,6 +34,9 @@ scatter is added."""
 LINE_LEVEL_DB: Final = 10.0
 """Median level of a bearing line above its noise floor from which the bearing looks damaged already."""
 
+FAULTY_SHARE: Final = 0.5
+"""Of windows in which the same thing stands out from which it is the machine and not an event."""
+
 _LINE = re.compile(r"/envelope_(bpfo|bpfi|bsf|ftf)_level\Z")
 
 
@@ -199,8 +202,9 @@ def learned_from(
 def doubts_about(vectors: list[FeatureVector]) -> tuple[str, ...]:
     """What speaks against these windows as a definition of healthy.
 
-    A trend from their first to their last third, and a bearing line that stands out of most of
-    them. (ISO zones are the machine's own check: its windows in zone C or D are not collected.)
+    A trend from their first to their last third, a bearing line that stands out of most of them, and
+    what stands out by absolute limits (`FeatureVector.faults`). (ISO zones are the machine's own check:
+    its windows in zone C or D are not collected.)
     """
     if len(vectors) < FEWEST_WINDOWS:
         return ()
@@ -215,6 +219,10 @@ def doubts_about(vectors: list[FeatureVector]) -> tuple[str, ...]:
         level_db = float(np.median(seen)) if seen.size and _LINE.search(name) else 0.0
         if level_db >= LINE_LEVEL_DB:
             found.append(f"{name} stands {level_db:.0f} dB out of its noise floor in most of them")
+    standing = Counter(fault for vector in vectors for fault in vector.faults)
+    for fault, count in standing.most_common():
+        if count >= FAULTY_SHARE * len(vectors):
+            found.append(f"{fault} in {count} of {len(vectors)} windows, by a limit that needs no history")
     return tuple(found)
 
 

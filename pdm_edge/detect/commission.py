@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from pdm_edge.detect.author import Autoencoder, write_autoencoder
 from pdm_edge.detect.beside import limits_of_levels, limits_of_means
 from pdm_edge.detect.bundle import Manifest, State, Threshold, Training
 from pdm_edge.detect.layers import Array
+from pdm_edge.detect.line_speed import learn_lines, states_by_lines
 from pdm_edge.detect.runtime import TfliteModel
 from pdm_edge.detect.scaling import Matrix, fit_scaling, floors, knocks, logarithmic, transformed
 from pdm_edge.detect.thresholds import FoundThreshold, agreeing, find_threshold, tail_of
@@ -65,7 +67,9 @@ def commission(
     ModelError
         If there are too few windows, or training fails.
     """
-    kept, states = _learnable(vectors)
+    speeds = learn_lines([vector.lines for vector in vectors])
+    by_lines = states_by_lines([v.state for v in vectors], [v.lines for v in vectors], speeds)
+    kept, states = _learnable([replace(v, state=s) for v, s in zip(vectors, by_lines, strict=True)])
     names, units = kept[0].schema.names, kept[0].schema.units
     levels = logarithmic(names, units)
     x = _filled(np.stack([vector.values for vector in kept]))
@@ -117,6 +121,7 @@ def commission(
         mean_limits=limits_of_means(
             names, y, smallest, window_s=kept[0].window_s, per_month=false_alarms_per_month
         ),
+        speeds=speeds,
     )
     return write_autoencoder(net, quantize=quantize), manifest
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import scipy.fft
 
-from pdm_edge.detect.bundle import ModelInput
+from pdm_edge.detect.bundle import Manifest, ModelInput
 from pdm_edge.errors import ModelError
-from pdm_edge.records import FeatureSchema, FeatureVector, Float32Array, Waveform
+from pdm_edge.records import FeatureSchema, FeatureVector, Float32Array, Waveform, worst
 
 LOWEST_DB: Final = -200.0
 FEWEST_LINES: Final = 1
@@ -24,11 +25,27 @@ USABLE: Final = 2.56
 """Sample rate over highest usable frequency, by convention of vibration analysers."""
 
 
-def spectrum_of(window: Waveform) -> ModelInput:
-    """What the spectral families are fed with: 64 bands from zero to the highest usable frequency."""
-    high_hz = window.sample_rate_hz / USABLE
+def spectrum_of(window: Waveform, axis: str = "") -> ModelInput:
+    """What the spectral families are fed with: 64 bands from zero to the highest usable frequency.
+
+    Raises
+    ------
+    ModelError
+        If the sensor has several axes and none is named, or not the one that is.
+    """
+    if axis not in window.axes and (axis or len(window.axes) > 1):
+        raise ModelError(
+            f"sensor {window.sensor!r} has the axes {', '.join(window.axes)}"
+            + (f", not {axis!r}" if axis else ", and a model of the spectrum hears one"),
+            mend=f'Say which: detect = {{ hears = "{window.sensor}/{window.axes[0]}" }}',
+        )
     return ModelInput(
-        kind="spectrum", sensor=window.sensor, bands=SPECTRUM_BANDS, low_hz=0.0, high_hz=high_hz
+        kind="spectrum",
+        sensor=window.sensor,
+        axis=window.axes.index(axis) if axis else 0,
+        bands=SPECTRUM_BANDS,
+        low_hz=0.0,
+        high_hz=window.sample_rate_hz / USABLE,
     )
 
 
@@ -69,6 +86,63 @@ class Feed:
         self._levels = None
         if given.kind != "waveform":
             self._levels = BandLevels(given, n_samples, sample_rate_hz)
+
+
+class Ear:
+    """Hears the windows for a model that is not fed with the machine's vector.
+
+    Parameters
+    ----------
+    machine, family
+        Id of the machine, and kind of model that it learns.
+    sensor, axis
+        What a model of the spectrum is to learn from; empty where there is only one.
+    """
+
+    def __init__(self, machine: str, family: str, sensor: str, axis: str) -> None:
+        self._machine = machine
+        self._spectral = family in SPECTRAL
+        self._sensor = sensor
+        self._axis = axis
+        self._feed: Feed | None = None
+        self._heard: FeatureVector | None = None
+
+    def listen(self, window: Waveform, manifest: Manifest | None, *, learning: bool) -> None:
+        """Take a window for the model of `manifest`, or for the one that is being learned.
+
+        Raises
+        ------
+        ModelError
+            If the input of the model cannot be made of it.
+        """
+        if manifest is None and not (learning and self._spectral):
+            return
+        if manifest is not None and manifest.input.kind == "features":
+            return
+        if self._feed is None:
+            if manifest is not None:
+                self._feed = Feed(manifest.input)
+            elif window.sensor == (self._sensor or window.sensor):
+                self._feed = Feed(spectrum_of(window, self._axis))
+        if self._feed is not None:
+            self._heard = self._feed.vector(window, self._machine) or self._heard
+
+    @property
+    def given(self) -> ModelInput | None:
+        """What the model is fed with, None before a window has told it."""
+        return self._feed.given if self._feed else None
+
+    def vector(self, vector: FeatureVector) -> FeatureVector | None:
+        """What was heard last, with all else that the machine's own vector says; None if nothing was."""
+        if self._heard is None:
+            return None
+        return replace(
+            self._heard,
+            state=vector.state,
+            quality=worst(self._heard.quality, vector.quality),
+            lines=vector.lines,
+            faults=vector.faults,
+        )
 
 
 class BandLevels:

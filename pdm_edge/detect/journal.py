@@ -155,6 +155,8 @@ class Journal:
             "monotonic_ns": vector.stamp.monotonic_ns,
             "boot_id": vector.stamp.boot_id,
             "trusted": vector.stamp.clock_trusted,
+            "lines": vector.lines,
+            "faults": vector.faults,
             "values": [None if not np.isfinite(v) else float(v) for v in vector.values],
         }
         return msgspec.json.encode(row) + b"\n"
@@ -162,4 +164,13 @@ class Journal:
     def _vector(self, row: dict[str, Any]) -> FeatureVector:
         stamp = Stamp(row["utc_ns"], row["monotonic_ns"], row["boot_id"], row["trusted"])
         values = np.array([np.nan if v is None else v for v in row["values"]], dtype=np.float32)
-        return FeatureVector(row["machine"], values, self._schema, stamp, row["window_s"], row["state"])
+        return FeatureVector(
+            row["machine"],
+            values,
+            self._schema,
+            stamp,
+            row["window_s"],
+            row["state"],
+            lines=tuple((float(hz), float(level_db)) for hz, level_db in row["lines"]),
+            faults=tuple(row["faults"]),
+        )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from pdm_edge.detect.apart import TrainingApart
 from pdm_edge.detect.beside import Beside
 from pdm_edge.detect.bundle import Manifest, load_bundle, write_bundle
 from pdm_edge.detect.collect import Commissioning
-from pdm_edge.detect.feed import SPECTRAL, Feed, spectrum_of
+from pdm_edge.detect.feed import SPECTRAL, Ear
 from pdm_edge.detect.folder import beside, bring, changed_ns, keep_previous, reopened_ns, tried
 from pdm_edge.detect.journal import schema_of_journal
 from pdm_edge.detect.shadow import Comparison
 from pdm_edge.errors import ModelError
-from pdm_edge.records import Evidence, FeatureVector, Score, Waveform, worst
+from pdm_edge.records import Evidence, FeatureVector, Score, Waveform
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,8 @@ class ModelLife:
         A bundle that the configuration names; then nothing is learned.
     learn_windows
         Healthy windows to learn from; 0 learns nothing.
+    hears
+        Sensor and axis that a model of the spectrum is fed with, where there are several.
     options
         Passed on to `commission`.
 
@@ -53,13 +54,21 @@ class ModelLife:
     """
 
     def __init__(
-        self, machine: str, folder: Path, *, given: str | Path | None, learn_windows: int, **options: Any
+        self,
+        machine: str,
+        folder: Path,
+        *,
+        given: str | Path | None,
+        learn_windows: int,
+        hears: tuple[str, str] = ("", ""),
+        **options: Any,
     ) -> None:
         self.machine = machine
         self.path = folder / machine
         self.comparison: Comparison | None = None
         self._given = given
         self._learn_windows = learn_windows
+        self._ear = Ear(machine, str(options.get("family", "")), *hears)
         self._options = options
         self._collecting: Commissioning | None = None
         self._detector: AnomalyDetector | None = None
@@ -68,12 +77,11 @@ class ModelLife:
         self._refused = False
         self._seen_ns = 0
         self._beside: Beside | None = None
-        self._feed: Feed | None = None
-        self._fed: FeatureVector | None = None
         self._training: TrainingApart | None = None
         self._unsaved: tuple[bytes, Manifest] | None = None
         self._reopened_ns = reopened_ns(self.path)
         self.trains_apart = False
+        self.learned_here = given is None
         if given is not None:
             self._detector = AnomalyDetector(tried(load_bundle(given)))
         else:
@@ -180,16 +188,8 @@ class ModelLife:
         ModelError
             If its input cannot be made of such a window; it is not asked again.
         """
-        manifest = self.manifest
-        if manifest is None and self.learning and self._options.get("family") in SPECTRAL:
-            if self._feed is None:
-                self._feed = Feed(spectrum_of(window))
-        elif manifest is None or manifest.input.kind == "features":
-            return
-        elif self._feed is None:
-            self._feed = Feed(manifest.input)
         try:
-            self._fed = self._feed.vector(window, self.machine) or self._fed
+            self._ear.listen(window, self.manifest, learning=self.learning)
         except ModelError:
             self._detector, self._refused = None, True
             raise
@@ -202,10 +202,11 @@ class ModelLife:
         ModelError
             If the windows do not make a model; nothing more is collected then.
         """
-        if self._feed is not None:
-            if self._fed is None:
+        if self._options.get("family") in SPECTRAL:
+            heard = self._ear.vector(vector)
+            if heard is None:
                 return False
-            vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
+            vector = heard
         self._reopen()
         if self._collecting is None or self._collecting.schema.id != vector.schema.id:
             journal = beside(self.path, "learning")
@@ -233,6 +234,7 @@ class ModelLife:
         ModelError
             If the training failed or the model cannot be written; nothing more is collected then.
         """
+        self._reopen()
         if self._unsaved is not None:
             self._judge_by(*self._unsaved)
             return True
@@ -298,8 +300,8 @@ class ModelLife:
 
     def _judge_by(self, model: bytes, manifest: Manifest) -> Manifest:
         """Keep what was learned, and judge by it."""
-        if self._feed is not None:
-            manifest = msgspec.structs.replace(manifest, input=self._feed.given)
+        if self._ear.given is not None:
+            manifest = msgspec.structs.replace(manifest, input=self._ear.given)
         self._unsaved = model, manifest
         keep_previous(self.path)
         write_bundle(self.path, model, manifest)
@@ -323,9 +325,10 @@ class ModelLife:
             return None
         own = self._detector.manifest.input.kind != "features"
         if own:
-            if self._fed is None:
+            heard = self._ear.vector(vector)
+            if heard is None:
                 return None
-            vector = replace(self._fed, state=vector.state, quality=worst(self._fed.quality, vector.quality))
+            vector = heard
         try:
             score = self._detector.score(vector)
         except ModelError:
@@ -334,7 +337,9 @@ class ModelLife:
         if self._other is not None and self.comparison is not None:
             self._compare(vector, score)
         if self.beside is not None and not own:
-            self.beside.observe(vector, score.value)
+            # Of several speeds, none told, it is not known which one's levels are to be compared with.
+            settled = self._detector.has_normal(vector.state)
+            self.beside.observe(vector, score.value if settled else math.nan)
         return score
 
     def _compare(self, vector: FeatureVector, score: Score) -> None:

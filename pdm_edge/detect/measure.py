@@ -16,18 +16,19 @@ import numpy as np
 
 from pdm_edge.detect.anomaly import AnomalyDetector
 from pdm_edge.detect.bundle import Bundle, load_bundle
+from pdm_edge.detect.energy import POWERCAP, EnergyCounter
 from pdm_edge.detect.runtime import TfliteModel
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureVector, Float32Array, Stamp
 
 BATCH: Final = 64
-_RAPL: Final = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _CHILD: Final = """
 import resource, sys
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 import numpy as np
 import pdm_edge.detect.anomaly
 before = resident()
+from pdm_edge.detect.energy import POWERCAP, EnergyCounter
 from pdm_edge.detect.runtime import TfliteModel
 model = TfliteModel(sys.stdin.buffer.read(), runtime=sys.argv[1])
 model.run(np.zeros(model.input_shape, dtype=np.float32))
@@ -36,7 +37,12 @@ print((resident() - before) / 1e6)
 
 
 def measure_model(
-    name: str, *, runtime: str = "auto", watts: float = 5.0, calls: int = 5000
+    name: str,
+    *,
+    runtime: str = "auto",
+    watts: float = 5.0,
+    calls: int = 5000,
+    powercap: Path = POWERCAP,
 ) -> dict[str, Any]:
     """All figures of a bundle or a `.tflite` file, in process and on one thread.
 
@@ -46,6 +52,8 @@ def measure_model(
         Power of the gateway at work, for the estimate where no energy counter can be read.
     calls
         Calls that are timed one by one.
+    powercap
+        Where Linux shows the energy counters of the processor.
 
     Raises
     ------
@@ -62,7 +70,7 @@ def measure_model(
     invoke_us = _timed(model.invoke_only(x), calls)
     score = _scoring(bundle, runtime) if bundle is not None else _plain(model, x)
     score_us = _timed(score, calls)
-    energy_uj, basis = _energy(score, calls, watts)
+    energy_uj, basis = _energy(score, calls, watts, powercap)
     p50 = float(np.percentile(invoke_us, 50))
     return {
         "model": name,
@@ -143,22 +151,15 @@ def _batch(model: TfliteModel, x: Float32Array) -> float | None:
     return BATCH * 1e6 / float(np.mean(taken_us))
 
 
-def _energy(call: Any, calls: int, watts: float) -> tuple[float, str]:
+def _energy(call: Any, calls: int, watts: float, powercap: Path) -> tuple[float, str]:
     """Energy of one call in uJ, and whether it was measured."""
-    before, start = _counter_uj(), time.process_time()
+    counter, start = EnergyCounter(powercap), time.process_time()
     for _ in range(calls):
         call()
-    cpu_s, after = time.process_time() - start, _counter_uj()
-    if not math.isnan(before) and after > before:
-        return (after - before) / calls, "measured by RAPL, whole package"
+    cpu_s, used_uj = time.process_time() - start, counter.used_uj()
+    if used_uj:  # a counter that stands still measures nothing
+        return used_uj / calls, "measured by RAPL, whole package"
     return cpu_s / calls * watts * 1e6, f"estimated: CPU time at {watts:g} W"
-
-
-def _counter_uj() -> float:
-    try:
-        return float(_RAPL.read_text())
-    except (OSError, ValueError):
-        return math.nan
 
 
 def _memory_mb(content: bytes, runtime: str) -> float:

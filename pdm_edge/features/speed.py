@@ -22,6 +22,8 @@ SAMPLES_PER_TURN: Final = 256
 _HARMONICS: Final = 5
 _LEVEL_CAP_DB: Final = 30.0
 """One very strong line must not outvote a family."""
+_STANDS_OUT_DB: Final = 6.0
+"""What noise reaches: half of its lines are above their median, one in 16 by 6 dB."""
 _AS_GOOD: Final = 0.85
 """Of equally good families the lowest is the shaft: its harmonics make families of their own."""
 
@@ -210,7 +212,9 @@ def estimate_speed(
     if low_hz < 4 * line_hz:
         raise ValueError(f"speeds from {low_hz:g} Hz need a window of at least {4 / low_hz:g} s")
     reach = min(len(amplitude), math.ceil(_HARMONICS * high_hz / line_hz) + 8)
-    level_db = _level_db(amplitude[:reach].astype(np.float64), line_hz)
+    above_db = levels_above_floor_db(amplitude[:reach].astype(np.float64), line_hz)
+    level_db = np.clip(above_db - _STANDS_OUT_DB, 0.0, _LEVEL_CAP_DB)
+    level_db[:2] = 0.0
     candidates = np.arange(low_hz, high_hz, line_hz / (2 * _HARMONICS))
     orders = np.arange(1, _HARMONICS + 1)
     lines = np.round(np.outer(candidates, orders) / line_hz).astype(np.intp)
@@ -234,15 +238,16 @@ def estimate_speed(
     return SpeedEstimate(speed_hz, min(confidence, 1.0), found)
 
 
-def _level_db(amplitude: npt.NDArray[np.float64], line_hz: float) -> npt.NDArray[np.float64]:
-    """Level above the local floor (median of 10 Hz or 41 lines), from 0 to the cap."""
+def levels_above_floor_db(amplitude: FloatArray, line_hz: float) -> npt.NDArray[np.float64]:
+    """Level of each line of a spectrum above its local floor, the median of 10 Hz or 41 lines.
+
+    `amplitude` has shape ``(n_lines,)``, as the result has.
+    """
     from scipy.ndimage import median_filter
 
     floor = median_filter(amplitude, size=max(41, round(10.0 / line_hz)), mode="nearest")
     tiny = np.finfo(np.float32).tiny
-    level = 20 * np.log10(np.maximum(amplitude, tiny) / np.maximum(floor, tiny))
-    level[:2] = 0.0
-    return np.asarray(np.clip(level - 6.0, 0.0, _LEVEL_CAP_DB))
+    return np.asarray(20 * np.log10(np.maximum(amplitude, tiny) / np.maximum(floor, tiny)))
 
 
 def _refined(
