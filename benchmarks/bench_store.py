@@ -6,6 +6,7 @@ python benchmarks/bench_store.py [FOLDER]     the folder decides which disk is m
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sqlite3
 import statistics
@@ -55,15 +56,32 @@ def vectors(first: int, count: int) -> list[FeatureVector]:
 
 
 def pairs(ours: Callable[[int], float], bound: Callable[[int], float]) -> tuple[float, float, float]:
-    """Medians of both, turn by turn, and their ratio (bound / ours). Each returns what it took, in seconds.
+    """Medians of what both take for `TURN` batches, in seconds, and of their ratio (bound / ours).
 
-    Who goes first changes with every turn: the second one finds the processor's caches filled.
+    Each returns what it took for one batch. They take turns batch by batch, so that both meet the same
+    moods of the disk, and who goes first changes: the second one finds the processor's caches filled.
     """
     took: list[tuple[float, float]] = []
-    for n in range(TURNS):
-        took.append((ours(n), bound(n)) if n % 2 else (bound(n), ours(n))[::-1])
+    for turn in range(TURNS):
+        sums = [0.0, 0.0]
+        for n in range(turn * TURN, (turn + 1) * TURN):
+            for i in (0, 1) if n % 2 else (1, 0):
+                sums[i] += (ours, bound)[i](n)
+        took.append((sums[0], sums[1]))
     ours_s, bound_s = (statistics.median(t[i] for t in took) for i in (0, 1))
-    return ours_s, bound_s, bound_s / ours_s
+    return ours_s, bound_s, statistics.median(b / o for o, b in took)
+
+
+def bench_sync(folder: Path) -> None:
+    """What the disk itself takes: the faster it syncs, the more the rest counts in the ratios below."""
+    took = []
+    with (folder / "sync").open("wb", buffering=0) as stream:
+        for _ in range(100):
+            stream.write(bytes(4096))
+            start = time.perf_counter()
+            os.fdatasync(stream.fileno())
+            took.append(time.perf_counter() - start)
+    print(f"a sync of this disk: {statistics.median(took) * 1e3:.2f} ms")
 
 
 def raw_copy(buffer_file: Path, path: Path) -> sqlite3.Connection:
@@ -84,29 +102,27 @@ def bench_append(folder: Path) -> None:
     buffer.write(vectors(0, BATCH))
     raw = raw_copy(folder / "b.db", folder / "raw.db")
     insert = "INSERT INTO outbox_feature (header, after_ns, body) VALUES (?, ?, ?)"
-    records: dict[int, list[list[FeatureVector]]] = {}
+    records: dict[int, list[FeatureVector]] = {}
 
-    def made(n: int) -> list[list[FeatureVector]]:
-        """The records of a turn, just made, as they come from the pipeline; the same for both sides."""
+    def made(n: int) -> list[FeatureVector]:
+        """A batch of records, just made, as they come from the pipeline; the same for both sides."""
         if n not in records:
             records.clear()
-            records[n] = [vectors((n * TURN + i + 1) * BATCH, BATCH) for i in range(TURN)]
+            records[n] = vectors((n + 1) * BATCH, BATCH)
         return records[n]
 
     def ours(n: int) -> float:
-        batches = made(n)
+        batch = made(n)
         start = time.perf_counter()
-        for batch in batches:
-            buffer.write(batch)
+        buffer.write(batch)
         return time.perf_counter() - start
 
     def bound(n: int) -> float:
-        batches = made(n)
+        batch = made(n)
         start = time.perf_counter()
-        for batch in batches:
-            raw.execute("BEGIN IMMEDIATE")
-            raw.executemany(insert, [(1, v.stamp.monotonic_ns, v.values.tobytes()) for v in batch])
-            raw.execute("COMMIT")
+        raw.execute("BEGIN IMMEDIATE")
+        raw.executemany(insert, [(1, v.stamp.monotonic_ns, v.values.tobytes()) for v in batch])
+        raw.execute("COMMIT")
         return time.perf_counter() - start
 
     ours_s, raw_s, ratio = pairs(ours, bound)
@@ -148,26 +164,20 @@ def bench_settle(folder: Path) -> None:
     read = "SELECT seq, header, after_ns, body FROM outbox_feature WHERE seq > ? ORDER BY seq LIMIT ?"
 
     def ours(n: int) -> float:
-        took_s = 0.0
-        for _ in range(TURN):
-            batch = buffer.next_batch(BATCH)
-            assert batch is not None
-            receipt = Receipt("gw", batch.lane, batch.through_seq)
-            start = time.perf_counter()
-            buffer.settle(receipt)
-            took_s += time.perf_counter() - start
-        return took_s
+        batch = buffer.next_batch(BATCH)
+        assert batch is not None
+        receipt = Receipt("gw", batch.lane, batch.through_seq)
+        start = time.perf_counter()
+        buffer.settle(receipt)
+        return time.perf_counter() - start
 
     def bound(n: int) -> float:
-        took_s = 0.0
-        for i in range(TURN):
-            through = raw.execute(read, (low + (n * TURN + i) * BATCH - 1, BATCH)).fetchall()[-1][0]
-            start = time.perf_counter()
-            raw.execute("DELETE FROM outbox_feature WHERE seq <= ?", (through,))
-            took_s += time.perf_counter() - start
-        return took_s
+        through = raw.execute(read, (low + n * BATCH - 1, BATCH)).fetchall()[-1][0]
+        start = time.perf_counter()
+        raw.execute("DELETE FROM outbox_feature WHERE seq <= ?", (through,))
+        return time.perf_counter() - start
 
-    for n in range(3):  # past the delivered rows that are kept
+    for n in range(3 * TURN):  # past the delivered rows that are kept
         ours(n)
     ours_s, raw_s, ratio = pairs(ours, bound)
     print(
@@ -258,7 +268,7 @@ def rss_kb() -> int:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
-        for bench in (bench_append, bench_bytes, bench_settle, bench_upload, bench_soak):
+        for bench in (bench_sync, bench_append, bench_bytes, bench_settle, bench_upload, bench_soak):
             bench(Path(name))
 
 
