@@ -196,7 +196,8 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
     After a failure the next attempt waits, longer each time, up to ``longest_pause_s``. Bytes a day,
     bits a second and quiet hours are those of `pdm_edge.sync.budget.Budget`. Waveforms, the evidence
     of an alarm, stay until the far end asks for them, unless ``waveforms = "send"``. An idle link is used
-    every ``poll_s``, so that the far end can ask for something; 0: never.
+    every ``poll_s``, so that the far end can ask for something; 0: never. ``proxy``, ``http://host:port``, is
+    for HTTP and HTTPS.
     """
 
     url: str
@@ -210,6 +211,7 @@ class SyncConfig(_Table, frozen=True, kw_only=True):
     max_kb_per_day: float | None = None
     max_kbit_s: float | None = None
     quiet_hours: str | None = None
+    proxy: str | None = None
     token: str | None = None
     username: str | None = None
     password: str | None = None

@@ -155,6 +155,7 @@ def uploader_for(config: Config) -> Uploader:
         cert_file=cert_file,
         key_file=key_file,
         encoding=sync.encoding,
+        proxy=sync.proxy,
     )
 
 

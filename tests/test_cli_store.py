@@ -22,6 +22,7 @@ from pdm_edge import FeatureSchema, FeatureVector, Reading
 from pdm_edge.acquire.recordings import load_recording
 from pdm_edge.errors import SyncError, SyncRefusedError
 from pdm_edge.sync import drain, open_uploader
+from pdm_edge.sync.payload import encode_batch
 from pdm_edge.sync.receiver import Receiver
 
 PDM_EDGE = Path(sys.executable).with_name("pdm-edge")
@@ -180,6 +181,24 @@ def test_receive_over_http_with_a_token_shows_the_fleet_and_asks_for_waveforms(
     ]
     connection.close()
     buffer.close()
+
+
+def test_the_fleet_tells_the_id_of_the_latest_alarm_in_full_also_when_it_is_over(tmp_path: Path) -> None:
+    raised = replace(alarm(1), previous="normal")
+    over = replace(alarm(3), state="normal", previous="alarm", headline="back within what was learned")
+    buffer = opened(tmp_path / "b.db")
+    buffer.write([raised, replace(alarm(2), state="alarm", previous="alarm"), over])
+    cloud = Receiver(tmp_path / "cloud.db")
+    batch = buffer.next_batch(10)
+    assert batch is not None
+    cloud.accept(encode_batch(batch, 0))
+    (gateway,) = cloud.fleet()
+    cloud.close()
+    buffer.close()
+    assert gateway.machines == {"pump": "normal: back within what was learned"}
+    assert gateway.alarms == {"pump": raised.id}
+    shown = run("receive", tmp_path / "cloud.db", "--status").stdout
+    assert f"gw: pump: normal: back within what was learned; latest alarm {raised.id}\n" in shown
 
 
 def test_receive_over_https_takes_only_gateways_with_a_certificate(

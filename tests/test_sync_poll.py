@@ -262,6 +262,13 @@ def test_an_idle_gateway_hears_a_request_over_nats(
     wait_for(lambda: receiver.count() == 5)
     wait_for(lambda: not receiver.asking())
     worker.stop()
+    # By hand, too, which asks once and ends.
+    numbers = sorted(seq for _, seq in received(tmp_path / "cloud.db"))
+    receiver.ask_for_rows("gw", "feature", 0, numbers[-1])
+    uploader = open_uploader(cluster.url, gateway="gw")
+    drain(buffer, uploader, ask=True)
+    uploader.close()
+    wait_for(lambda: not receiver.asking())
     consumer.close()
     buffer.close()
 

@@ -193,7 +193,7 @@ def _show(fleet: list[GatewayStatus], *, as_json: bool) -> None:
             click.echo(json_line(asdict(gateway)))
         return
     table = Table(title=f"{len(fleet)} gateways", title_justify="left")
-    for heading in ("gateway", "rows", "heard (UTC)", "behind", "missing", "refused", "machines"):
+    for heading in ("gateway", "rows", "heard (UTC)", "behind", "missing", "refused"):
         table.add_column(heading, justify="right" if heading in _NUMBERS else "left")
     for gateway in fleet:
         behind_s = max(time.time() - gateway.newest_utc_ns / 1e9, 0.0)
@@ -204,6 +204,11 @@ def _show(fleet: list[GatewayStatus], *, as_json: bool) -> None:
             f"{behind_s:,.0f} s",
             str(gateway.missing),
             str(gateway.refused),
-            "\n".join(f"{m}: {state} ({gateway.alarms[m]})" for m, state in gateway.machines.items()) or "-",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for gateway in fleet:  # in full: an alarm is asked for by its id
+        for machine, state in gateway.machines.items():
+            alarm = gateway.alarms[machine]
+            told = f"{gateway.gateway}: {machine}: {state}" + (f"; latest alarm {alarm}" if alarm else "")
+            console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -32,6 +32,9 @@ class HttpUploader:
         TLS settings (own authority, client certificate), by default the system's.
     encoding
         ``json``, or ``cbor`` for all bits of each value in fewer bytes.
+    proxy
+        ``http://host:port`` of a proxy to go through; to an ``https://`` far end by CONNECT (RFC 9110,
+        9.3.6), so that the proxy sees no content.
     """
 
     def __init__(
@@ -41,11 +44,15 @@ class HttpUploader:
         token: Secret | None = None,
         context: ssl.SSLContext | None = None,
         encoding: Encoding = "json",
+        proxy: str | None = None,
     ) -> None:
         self._encoding: Encoding = encoding
         self._parts = urlsplit(url)
         self._where = f"{self._parts.scheme}://{self._parts.netloc}{self._parts.path}"
         self._path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
+        self._proxy = None if proxy is None else urlsplit(proxy)
+        if self._proxy is not None and self._parts.scheme == "http":
+            self._path = f"http://{self._parts.netloc}{self._path}"  # RFC 9112, 3.2.2
         self._token = token
         self._context = context
         self._connection: http.client.HTTPConnection | None = None
@@ -96,10 +103,14 @@ class HttpUploader:
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
-            host, port = self._parts.hostname or "", self._parts.port
+            own = (self._parts.hostname or "", self._parts.port)
+            through = self._proxy
+            host, port = own if through is None else (through.hostname or "", through.port)
             if self._parts.scheme == "https":
                 context = self._context or ssl.create_default_context()
                 self._connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+                if through is not None:
+                    self._connection.set_tunnel(*own)
             else:
                 self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         return self._connection

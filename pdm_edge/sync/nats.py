@@ -8,6 +8,7 @@ minutes and acknowledges at once). Subjects: `docs/sync-format.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import threading
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 STREAM: Final = "PDM"
 DURABLE: Final = "pdm-receiver"
 _FETCH: Final = 20
+_ASKED_WITHIN_S: Final = 2.0
 _T = TypeVar("_T")
 
 
@@ -151,6 +153,7 @@ class NatsUploader:
         self._encoding: Encoding = encoding
         self._subscribed_to: Client | None = None
         self._wants: dict[str, Want] = {}
+        self._asked = asyncio.Event()
         self.bytes_sent = 0
 
     def send(self, batch: Batch, timeout_s: float) -> Receipt:
@@ -198,18 +201,23 @@ class NatsUploader:
         boot_id = batch.rows[0].stamp.boot_id if batch.rows else str(time.time_ns())
         name = f"{batch.gateway}:{boot_id}:{batch.lane}:{batch.after_seq}:{batch.through_seq}"
         self.bytes_sent += len(content)
+        self._asked.clear()
         await client.jetstream().publish(
             f"pdm.batch.{batch.lane}.{self._gateway}",
             content,
             timeout=timeout_s,
             headers={"Nats-Msg-Id": f"{name}:{batch.want}" if batch.want else name},
         )
+        if batch.poll:  # the receiver is heard of a little later than the stream, if it wants something
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), min(_ASKED_WITHIN_S, timeout_s / 2))
 
     async def _take_wants(self, message: Msg) -> None:
         try:
             self._wants.update({want.id: want for want in decode_receipt(message.data).wants})
         except SyncError as error:
             logger.warning("%s: %s", self._link.where, error)
+        self._asked.set()
 
 
 class NatsReceiver:

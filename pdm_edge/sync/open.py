@@ -27,6 +27,7 @@ def open_uploader(
     cert_file: str | None = None,
     key_file: str | None = None,
     encoding: Encoding = "json",
+    proxy: str | None = None,
 ) -> Uploader:
     """The uploader for a far end. Secrets are given as ``env:NAME`` or ``file:PATH``.
 
@@ -45,6 +46,8 @@ def open_uploader(
         raise ConfigError(
             "a secret stands in the URL", where="sync.url", mend="Use sync.username and password"
         )
+    if proxy is not None:
+        _check_proxy(proxy, parts.scheme)
     context = tls_context(parts.scheme, ca_file, cert_file, key_file)
     if parts.scheme.startswith("mqtt"):
         from pdm_edge.sync.mqtt import MqttUploader
@@ -71,7 +74,20 @@ def open_uploader(
         )
     from pdm_edge.sync.http import HttpUploader
 
-    return HttpUploader(url, token=secret(token, "sync.token"), context=context, encoding=encoding)
+    return HttpUploader(
+        url, token=secret(token, "sync.token"), context=context, encoding=encoding, proxy=proxy
+    )
+
+
+def _check_proxy(proxy: str, scheme: str) -> None:
+    where = "sync.proxy"
+    if not scheme.startswith("http"):
+        raise ConfigError(f"a proxy is for http and https, not for {scheme}", where=where, mend="Remove it")
+    parts = urlsplit(proxy)
+    if parts.scheme != "http" or not parts.hostname or parts.port is None or parts.path.strip("/"):
+        raise ConfigError(f"unknown proxy {proxy!r}", where=where, mend="Write http://host:port")
+    if parts.username or parts.password:
+        raise ConfigError("a secret stands in the URL", where=where, mend="Use a proxy that knows this host")
 
 
 def parts_of(url: str, where: str) -> SplitResult:

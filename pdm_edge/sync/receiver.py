@@ -36,9 +36,10 @@ _REFUSED_KEPT: Final = 1000
 class GatewayStatus:
     """What is known of a gateway at the far end. Times are nanoseconds since 1970.
 
-    ``machines`` tells the state of each, ``alarms`` the id of its latest change of state, by which its
-    waveforms can be asked for. ``missing`` counts ranges of rows that were asked for and did not come,
-    ``refused`` batches that are none and are kept as they came (over NATS; elsewhere the gateway keeps them).
+    ``machines`` tells the state of each, ``alarms`` the id of its latest alert or alarm, by which its
+    waveforms can be asked for, empty if there was none. ``missing`` counts ranges of rows that were asked for
+    and did not come, ``refused`` batches that are none and are kept as they came (over NATS; elsewhere the
+    gateway keeps them).
     """
 
     gateway: str
@@ -276,11 +277,14 @@ def _note_machine(session: Session, gateway: str, row: ReceivedRow) -> None:
     if not isinstance(content, dict):
         return
     state, headline = str(content.get("state", "")), str(content.get("headline", ""))
-    alarm = f"{row.subject}@{row.boot_id}:{row.monotonic_ns}"
+    # Waveforms are kept for those that rose; what is told of a standing alarm later has none of its own.
+    rose = state in ("alert", "alarm") and state != content.get("previous")
+    alarm = f"{row.subject}@{row.boot_id}:{row.monotonic_ns}" if rose else ""
     session.execute(
         "INSERT INTO machines (gateway, machine, state, headline, alarm, utc_ns, seq)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, machine) DO UPDATE SET state = excluded.state,"
-        " headline = excluded.headline, alarm = excluded.alarm, utc_ns = excluded.utc_ns,"
+        " headline = excluded.headline, utc_ns = excluded.utc_ns, alarm = CASE WHEN excluded.alarm <> ''"
+        " THEN excluded.alarm ELSE machines.alarm END,"
         " seq = excluded.seq WHERE excluded.seq > machines.seq",
         (gateway, row.subject, state, headline, alarm, row.utc_ns, row.seq),
     )
