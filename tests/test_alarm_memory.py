@@ -212,6 +212,11 @@ def test_after_kill_9_of_a_run_its_alarm_stands_is_not_told_again_and_ends_by_ev
         first.wait()
     raised = msgspec.json.decode(memory.read_bytes(), type=StandingAlarm).raised
     assert raised.utc_ns == line["stamp"]["utc_ns"]
+    program = Path(sys.executable).with_name("pdm-edge")
+    shown = subprocess.run(
+        [program, "status", tmp_path / "pump.db"], capture_output=True, text=True, check=True
+    )
+    assert "standing: pump: alarm since 20" in shown.stdout
 
     with running(config, "--for", "4") as second:
         out, said = second.communicate(timeout=60)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -132,6 +133,37 @@ def test_it_is_the_plain_spectrum_with_the_highest_line_of_each_bin() -> None:
     assert band_hz is not None
     env_hz, env = envelope_spectrum(samples, RATE_HZ, band_hz)
     assert envelope.amplitude.max() == pytest.approx(env[:, (env_hz >= 2) & (env_hz <= 1000)].max(), rel=1e-3)
+
+
+def test_on_a_real_damaged_bearing_it_agrees_with_scipy_and_shows_the_outer_race(recordings: Path) -> None:
+    from scipy.signal import welch
+
+    from pdm_edge.acquire.recordings import load_recording
+
+    recording = load_recording(recordings / "mfpt" / "OuterRaceFault_vload_1.mat", variable="gs", unit="g")
+    rate_hz = recording.sample_rate_hz
+    size = scipy.fft.next_fast_len(round(rate_hz / 2), real=True)
+    samples = recording.samples[:1, : 4 * size].astype(np.float32)
+    made = FeatureExtractor(FeaturePlan(rate_hz, size, "g", ("x",), shaft_hz=25.0))
+    made.keeps_lines = True
+    average = SpectrumAverage(made)
+    for start in range(0, 4 * size, size):
+        made(samples[:, start : start + size])
+        average.add()
+    acceleration, _, envelope = average.reduced(800)
+    # SciPy's own mean of four windows, and the highest of its lines in each of our bins.
+    peer_hz, power = welch(samples[0], rate_hz, "hann", size, 0, scaling="spectrum", detrend="constant")
+    begins_hz = acceleration.first_hz + acceleration.bin_hz * np.arange(acceleration.amplitude.shape[1])
+    place = np.searchsorted(begins_hz - 1e-6, peer_hz, side="right") - 1
+    for i in range(len(begins_hz) - 1):  # the last bin ends where the sensor does
+        expected = np.sqrt(power[place == i].max())
+        assert acceleration.amplitude[0][i] == pytest.approx(expected, rel=1e-3)
+    # Ball pass frequency of the outer race of this bearing: 3.245 per turn (MFPT fault data sets).
+    lines = envelope.amplitude[0]
+    begins_hz = envelope.first_hz + envelope.bin_hz * np.arange(len(lines))
+    for harmonic in (1, 2, 3):
+        near = np.abs(begins_hz + envelope.bin_hz / 2 - harmonic * 81.1) <= 3
+        assert lines[near].max() > 5 * np.median(lines)
 
 
 def test_averaging_leaves_a_tone_and_makes_noise_steadier() -> None:

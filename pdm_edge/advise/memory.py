@@ -45,6 +45,18 @@ class StandingAlarm:
     format: int = FORMAT
 
 
+def standing_alarms(folder: Path) -> list[StandingAlarm]:
+    """What stands by the files of a folder, for those who look on; files that cannot be used are left out."""
+    found = []
+    for path in sorted(folder.glob("*.alarm")):
+        try:
+            with path.open("rb") as stream:
+                found.append(_decoded(stream.read(_LARGEST_BYTES + 1), path.name.removesuffix(".alarm")))
+        except (OSError, ValueError) as error:
+            logger.warning("%s is left out: %s", path, error)
+    return found
+
+
 class AlarmMemory:
     """The files ``<machine>.alarm`` in a folder. It never raises: what it cannot do is logged.
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from pdm_edge.cli.show import json_line, utc_text
 
 if TYPE_CHECKING:
+    from pdm_edge.advise import StandingAlarm
     from pdm_edge.store import BufferStatus
 
 
@@ -28,6 +29,7 @@ def status(database: Path, as_json: bool) -> None:
     found = read_status(database)
     if as_json:
         derived = {
+            "standing": [asdict(standing) for standing in _standing(database)],
             "rows": found.rows,
             "oldest_utc_ns": found.oldest_utc_ns,
             "drained_in_s": found.drained_in_s,
@@ -51,6 +53,9 @@ def status(database: Path, as_json: bool) -> None:
     console = Console()
     console.print(table)
     lines = [_backlog(found), _link(found), _clock(found), f"last alarm: {found.last_alarm or 'none'}"]
+    for standing in _standing(database):
+        since = f"{standing.level} since {utc_text(standing.raised.utc_ns)} UTC"
+        lines.append(f"standing: {standing.machine}: {since}: {standing.headline}")
     if found.refused:
         lines.append(
             f"refused by the far end: {found.refused} rows set aside, the latest {found.last_refused}"
@@ -85,6 +90,12 @@ def sync(config: Path, again: bool) -> None:
         uploader.close()
         buffer.close()
     click.echo(f"{rows} rows delivered, {left} left")
+
+
+def _standing(database: Path) -> list[StandingAlarm]:
+    from pdm_edge.advise import standing_alarms
+
+    return standing_alarms(database.parent / "models")
 
 
 def _backlog(found: BufferStatus) -> str:
