@@ -161,9 +161,10 @@ def test_on_a_real_damaged_bearing_it_agrees_with_scipy_and_shows_the_outer_race
     # Ball pass frequency of the outer race of this bearing: 3.245 per turn (MFPT fault data sets).
     lines = envelope.amplitude[0]
     begins_hz = envelope.first_hz + envelope.bin_hz * np.arange(len(lines))
-    for harmonic in (1, 2, 3):
-        near = np.abs(begins_hz + envelope.bin_hz / 2 - harmonic * 81.1) <= 3
+    for harmonic in (1, 2):  # less the slip of the balls, a percent or two
+        near = (begins_hz + envelope.bin_hz > harmonic * 79.5) & (begins_hz < harmonic * 81.2)
         assert lines[near].max() > 5 * np.median(lines)
+    assert lines.max() > 20 * np.median(lines)  # of the healthy one: 3
 
 
 def test_averaging_leaves_a_tone_and_makes_noise_steadier() -> None:
