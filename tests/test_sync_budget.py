@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_buffer import opened
+from sync_ends import Scripted, wait_for
+from test_buffer import alarm, features, opened
 
 from pdm_edge.errors import ConfigError
 from pdm_edge.records import LANES, Lane
+from pdm_edge.sync import SyncWorker, drain
 from pdm_edge.sync.budget import Budget
 
 
@@ -35,6 +37,31 @@ def test_the_budget_of_a_day_goes_to_alarms_first_and_survives_a_restart(tmp_pat
     clock[0] = day + 86_400
     assert budget.lanes() == LANES
     assert list((buffer.status().sent_bytes_by_day or {}).values()) == [111_000]
+    buffer.close()
+
+
+def test_the_estimate_until_drained_holds_on_a_link_that_is_kept_slow(tmp_path: Path) -> None:
+    buffer = opened(tmp_path / "b.db")
+    for n in range(60):  # a good hour in which each row went at once: it says nothing of a drain
+        buffer.write([features(n)])
+        drain(buffer, Scripted([]))
+    buffer.write([features(n) for n in range(3000)])
+    budget = Budget(buffer, max_kbit_s=40.0)  # Scripted counts 1000 bytes a batch: 0.2 s each
+    worker = SyncWorker(buffer, Scripted([]), batch_rows=50, budget=budget)
+    worker.start()
+    wait_for(lambda: buffer.status().rows <= 2000)
+    estimate_s, began_s = buffer.status().drained_in_s, time.monotonic()
+    buffer.write([alarm(1)])  # a single alarm, quickly delivered, must not spoil it
+    worker.notify(urgent=True)
+    wait_for(lambda: buffer.status().lanes["alarm"].rows == 0)
+    later_s = buffer.status().drained_in_s
+    wait_for(lambda: buffer.status().rows == 0)
+    took_s = time.monotonic() - began_s
+    worker.stop()
+    assert estimate_s is not None
+    assert later_s is not None
+    assert 0.6 * took_s < estimate_s < 1.6 * took_s
+    assert 0.5 * took_s < later_s < 1.7 * took_s
     buffer.close()
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -150,13 +149,13 @@ class Buffer:
             if receipt.through_seq == 0:
                 self._mended(lambda: self._relieved(lambda: self._note_wants(receipt.wants)))
                 return 0
-            batch, since_s = self._handed_out.get((receipt.lane, receipt.want), (None, 0.0))
+            batch = self._handed_out.get((receipt.lane, receipt.want))
             handed_out = batch.through_seq if batch is not None else 0
             if batch is None or receipt.through_seq > handed_out:
                 raise SyncError(
                     f"receipt through {receipt.through_seq} in lane {receipt.lane}, sent only to {handed_out}"
                 )
-            settled = self._mended(lambda: self._relieved(lambda: self._settle(receipt, batch, since_s)))
+            settled = self._mended(lambda: self._relieved(lambda: self._settle(receipt, batch)))
             if settled.gone or batch.want or not batch.rows:
                 self._file.shrink(emptied=batch.lane == "waveform" or not batch.rows)
             return settled.rows
@@ -234,7 +233,8 @@ class Buffer:
         self._writer = RowWriter()
         self._writer.load(self._file.connection)
         self._room = Room(self._file, self._writer, self._clock, self.counters)
-        self._handed_out: dict[tuple[Lane, str], tuple[Batch, float]] = {}
+        self._handed_out: dict[tuple[Lane, str], Batch] = {}
+        self._pace = settling.Pace()
         self._link_error = None
         self._trend.forget_columns()
         if aside is not None:
@@ -307,7 +307,7 @@ class Buffer:
 
     def _in_flight(self) -> dict[Lane, int]:
         """Through where each lane was handed out: those rows stay."""
-        return {lane: batch.through_seq for (lane, want), (batch, _) in self._handed_out.items() if not want}
+        return {lane: batch.through_seq for (lane, want), batch in self._handed_out.items() if not want}
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -378,11 +378,12 @@ class Buffer:
             if batch is None and lane not in on_request:
                 batch = reading.next_in_lane(connection, self.gateway, lane, max_rows)
             if batch is not None:
-                self._handed_out[lane, batch.want] = (batch, time.monotonic())
+                self._handed_out[lane, batch.want] = batch
+                self._pace.handed_out(batch, max_rows)
                 return batch
         return None
 
-    def _settle(self, receipt: Receipt, batch: Batch, since_s: float) -> settling.Settled:
+    def _settle(self, receipt: Receipt, batch: Batch) -> settling.Settled:
         lane, through = receipt.lane, receipt.through_seq
         with self._file.transaction() as connection:
             settling.add_wants(connection, receipt.wants)
@@ -390,7 +391,7 @@ class Buffer:
                 settled = settling.settle_want(connection, batch, through)
             else:
                 settled = settling.settle_lane(connection, batch, through)
-            rate = settled.rows / max(time.monotonic() - since_s, 1e-6)
+            rate = self._pace.settled(batch, settled.rows)
             settling.note_receipt(connection, lane, settled, rate, self._clock.stamp().utc_ns)
             if self._link_error != "":
                 connection.execute("UPDATE link SET last_error = ''")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
@@ -69,16 +70,45 @@ def settle_lane(connection: sqlite3.Connection, batch: Batch, through_seq: int) 
     return Settled(rows, through_seq, gone, through, rows - gone)
 
 
+class Pace:
+    """How fast a lane drains: rows by the time from one receipt to the next, while batches are full.
+
+    So what the link, a limit of its rate and the far end take is all in it, and the pauses of a link that has
+    nothing to send are not.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: dict[Lane, float] = {}
+        self._full_in_a_row: dict[Lane, int] = {}
+
+    def handed_out(self, batch: Batch, max_rows: int) -> None:
+        full = self._full_in_a_row.get(batch.lane, 0)
+        if not full:
+            self._since_s[batch.lane] = time.monotonic()
+        self._full_in_a_row[batch.lane] = full + 1 if len(batch.rows) >= max_rows else 0
+
+    def settled(self, batch: Batch, rows: int) -> tuple[float, bool]:
+        """Rows/s since the receipt before, or since the batch was handed out; and whether the lane drains."""
+        now_s = time.monotonic()
+        rate = rows / max(now_s - self._since_s.get(batch.lane, now_s), 1e-6)
+        self._since_s[batch.lane] = now_s
+        return rate, rows > 0 and self._full_in_a_row.get(batch.lane, 0) > 1
+
+
 def note_receipt(
-    connection: sqlite3.Connection, lane: Lane, settled: Settled, rate: float, utc_ns: int
+    connection: sqlite3.Connection, lane: Lane, settled: Settled, pace: tuple[float, bool], utc_ns: int
 ) -> None:
-    """Note a receipt in its lane; `rate` is in rows/s."""
+    """Note a receipt in its lane. Where it is not known how fast the lane drains, any pace says something."""
     rows, sent_seq, gone, gone_through, kept = settled
+    rate, drains = pace
     connection.execute(
         "UPDATE lanes SET sent_seq = max(sent_seq, ?), delivered = delivered + ?, kept = kept + ?,"
         " gone = gone + ?, gone_through = max(gone_through, ?), receipt_utc_ns = ?,"
-        " rows_per_s = coalesce(0.8 * rows_per_s, 0.8 * ?) + 0.2 * ? WHERE lane = ?",
-        (sent_seq, rows, kept, gone, gone_through, utc_ns, rate, rate, LANES.index(lane)),
+        " rows_per_s = coalesce(0.8 * rows_per_s + 0.2 * ?, rows_per_s, ?) WHERE lane = ?",
+        (
+            *(sent_seq, rows, kept, gone, gone_through, utc_ns),
+            *(rate if drains else None, rate or None, LANES.index(lane)),
+        ),
     )
 
 

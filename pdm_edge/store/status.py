@@ -25,6 +25,7 @@ class LaneStatus:
     delivered: int
     evicted: int
     on_request: bool = False
+    rows_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,15 @@ class BufferStatus:
 
     @property
     def drained_in_s(self) -> float | None:
-        """How long what waits would take at the latest rate; None if no rate is known."""
-        return self.rows / self.rows_per_s if self.rows_per_s else None
+        """How long what waits would take, each lane at its own rate; None if no rate is known.
+
+        A lane that was never drained is taken for as slow as the slowest that was.
+        """
+        rates = [lane.rows_per_s for lane in self.lanes.values() if lane.rows_per_s]
+        if not rates:
+            return None
+        waiting = [lane for lane in self.lanes.values() if not lane.on_request]
+        return sum(lane.rows / (lane.rows_per_s or min(rates)) for lane in waiting)
 
 
 def read_status(path: str | Path) -> BufferStatus:
@@ -114,9 +122,9 @@ def open_read_only(file: Path) -> sqlite3.Connection:
 def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
     """Status through a connection that is open."""
     lanes = {
-        LANES[number]: _lane(connection, number, sent, delivered, evicted, bool(on_request))
-        for number, sent, delivered, evicted, on_request in connection.execute(
-            "SELECT lane, sent_seq, delivered, evicted, on_request FROM lanes ORDER BY lane"
+        LANES[number]: LaneStatus(*_waiting(connection, number, sent), delivered, evicted, bool(held), rate)
+        for number, sent, delivered, evicted, held, rate in connection.execute(
+            "SELECT lane, sent_seq, delivered, evicted, on_request, rows_per_s FROM lanes ORDER BY lane"
         ).fetchall()
     }
     gateway, first_seq = connection.execute("SELECT id, first_seq FROM gateway").fetchone() or ("", 0)
@@ -146,16 +154,15 @@ def query_status(connection: sqlite3.Connection, path: Path) -> BufferStatus:
     )
 
 
-def _lane(
-    connection: sqlite3.Connection, number: int, sent: int, delivered: int, evicted: int, on_request: bool
-) -> LaneStatus:
+def _waiting(connection: sqlite3.Connection, number: int, sent: int) -> tuple[int, int, int | None]:
+    """Rows of a lane that were not delivered, their bytes, and the time of the oldest."""
     rows, size = connection.execute(
         f"SELECT count(*), sum(length(body)) FROM outbox_{LANES[number]} WHERE seq > ?", (sent,)
     ).fetchone()
     lane = LANES[number]
     oldest = connection.execute(f"{select(lane)} WHERE seq > ? ORDER BY seq LIMIT 1", (sent,)).fetchone()
     oldest_utc_ns = to_row(lane, oldest).stamp.utc_ns if oldest else None
-    return LaneStatus(rows, size or 0, oldest_utc_ns, delivered, evicted, on_request)
+    return rows, size or 0, oldest_utc_ns
 
 
 def _clock_trusted(connection: sqlite3.Connection) -> bool | None:
