@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdm_edge._version import __version__
 from pdm_edge.clock import FixedClock, SystemClock
+from pdm_edge.delivery import Batch, Receipt, Row, Want
 from pdm_edge.errors import (
     ConfigError,
     ModelError,
@@ -65,7 +66,6 @@ from pdm_edge.records import (
     Advisory,
     AlarmState,
     AmplitudeSpectrum,
-    Batch,
     Evidence,
     FeatureSchema,
     FeatureVector,
@@ -74,12 +74,9 @@ from pdm_edge.records import (
     Measurement,
     Quality,
     Reading,
-    Receipt,
     Record,
-    Row,
     Score,
     Stamp,
-    Want,
     Waveform,
 )
 

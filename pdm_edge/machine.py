@@ -149,7 +149,7 @@ class Machine:
     def resume(self, standing: StandingAlarm) -> None:
         """Take up the alarm that stood when the last run ended. It is not told again."""
         self._alarm.resume(standing.level, silent=standing.silent)
-        self._part.resume(standing.told)
+        self._part.resume(standing.told, could_wait=standing.could_wait)
         self._raised, self._headline = standing.raised, standing.headline
         # What judged it is gone, and nothing else could end it: the baseline was reopened meanwhile.
         self._reopened = self.model.learning and (standing.by_model or self.config.iso20816 is None)

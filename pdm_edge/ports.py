@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pdm_edge.records import LANES, Batch, Lane, Measurement, Receipt, Record, Stamp
+from pdm_edge.delivery import Batch, Receipt
+from pdm_edge.records import LANES, Lane, Measurement, Record, Stamp
 
 
 class Clock(Protocol):

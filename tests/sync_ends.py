@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from test_buffer import alarm, features, opened, stamp
 
+from pdm_edge.delivery import Batch, Receipt
 from pdm_edge.errors import SyncError
-from pdm_edge.records import Batch, Gap, Receipt
+from pdm_edge.records import Gap
 from pdm_edge.store import Buffer
 from pdm_edge.sync import SyncWorker, open_uploader
 from pdm_edge.sync.payload import decode_batch, encode_batch

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pdm_edge import Advisory, FeatureSchema, FeatureVector, Gap, Receipt, Stamp, SystemClock, Waveform
+from pdm_edge.delivery import Batch
 from pdm_edge.errors import StoreError, SyncError
-from pdm_edge.records import Batch, Reading, Record
+from pdm_edge.records import Reading, Record
 from pdm_edge.store import Buffer, read_status
 
 SCHEMA = FeatureSchema(("x/rms", "x/kurtosis"), ("g", "1"))

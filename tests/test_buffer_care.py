@@ -23,8 +23,8 @@ from pdm_edge import (
     SystemClock,
     Waveform,
 )
+from pdm_edge.delivery import Want
 from pdm_edge.errors import StoreError
-from pdm_edge.records import Want
 from pdm_edge.store import Buffer, read_status
 from pdm_edge.store.packing import pack, unpack
 from pdm_edge.store.reading import BATCH_BYTES

@@ -13,7 +13,7 @@ import pdm_edge
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("acquire", "features", "detect", "assess", "advise", "store", "sync", "serve")
-FOUNDATION = {"records", "ports", "errors", "clock", "_version"}
+FOUNDATION = {"records", "delivery", "ports", "errors", "clock", "_version"}
 
 
 def imports_of(file: Path) -> set[str]:

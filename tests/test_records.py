@@ -22,7 +22,8 @@ from pdm_edge import (
     SystemClock,
     Waveform,
 )
-from pdm_edge.records import Batch, bad, check_id, uncertain, worst
+from pdm_edge.delivery import Batch
+from pdm_edge.records import bad, check_id, uncertain, worst
 
 STAMP = Stamp(1_000, 2_000, "boot", clock_trusted=True)
 

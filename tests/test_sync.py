@@ -22,8 +22,9 @@ from sync_ends import (
 )
 from test_buffer import SCHEMA, features, opened, stamp, wave
 
+from pdm_edge.delivery import Batch, Receipt
 from pdm_edge.errors import ConfigError, SyncError, SyncRefusedError
-from pdm_edge.records import Batch, FeatureVector, Receipt
+from pdm_edge.records import FeatureVector
 from pdm_edge.sync import SyncWorker, drain, open_uploader
 from pdm_edge.sync.bounds import MAX_PLAIN_BYTES
 from pdm_edge.sync.payload import decode_batch, encode_batch

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pdm_edge.advise.part import named_part
+from pdm_edge.advise.part import named_part, only_in_mean
 from pdm_edge.records import Advisory, Gap, Stamp
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ class StandingAlarm:
     """An alert or alarm that has not returned to normal.
 
     ``raised`` is when the machine left normal, ``alarm`` the id of the latest advisory, ``silent`` whether
-    nothing is heard of the machine at present. ``told`` are the parts that were named, ``by_model``
-    whether a learned model judged.
+    nothing is heard of the machine at present. ``told`` are the parts that were named, ``could_wait``
+    whether nothing but the mean of many windows spoke, ``by_model`` whether a learned model judged.
     """
 
     machine: str
@@ -41,6 +41,7 @@ class StandingAlarm:
     headline: str
     silent: bool = False
     told: tuple[str, ...] = ()
+    could_wait: bool = False
     by_model: bool = False
     format: int = FORMAT
 
@@ -171,5 +172,6 @@ def _after(held: StandingAlarm | None, advisory: Advisory, by_model: bool) -> St
         advisory.id if held is None or advisory.state != advisory.previous else held.alarm,
         advisory.headline,
         told=(*told, part) if part and part not in told else told,
+        could_wait=only_in_mean(advisory),
         by_model=by_model,
     )

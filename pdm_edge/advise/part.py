@@ -37,9 +37,9 @@ class PartWatch:
         self._told: set[str] = set()
         self._seen, self._times = "", 0
 
-    def resume(self, told: tuple[str, ...]) -> None:
+    def resume(self, told: tuple[str, ...], *, could_wait: bool) -> None:
         """An alarm that stood before a restart goes on; these parts were named already."""
-        self._told = set(told)
+        self._told, self._could_wait = set(told), could_wait
 
     def told(self, health: Health | None) -> None:
         """An advisory of a new state went out, with this evidence."""

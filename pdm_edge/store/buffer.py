@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from pdm_edge.delivery import Batch, Receipt, Want
 from pdm_edge.errors import StoreError, StoreFullError, SyncError
 from pdm_edge.ports import Clock
-from pdm_edge.records import LANES, Batch, FeatureVector, Gap, Lane, Receipt, Record, Want
+from pdm_edge.records import LANES, FeatureVector, Gap, Lane, Record
 from pdm_edge.store import reading, refused, settling
 from pdm_edge.store.file import SHARES, BufferFile, DamagedError
 from pdm_edge.store.opening import is_damage

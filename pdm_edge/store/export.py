@@ -16,8 +16,9 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from pdm_edge.delivery import Row
 from pdm_edge.errors import ConfigError, StoreError
-from pdm_edge.records import LANES, Row
+from pdm_edge.records import LANES
 from pdm_edge.store import spectra
 from pdm_edge.store.packing import unpack
 from pdm_edge.store.reading import select, to_row

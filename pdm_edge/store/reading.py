@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from pdm_edge.records import LANES, Batch, FeatureSchema, Lane, Row, Stamp
+from pdm_edge.delivery import Batch, Row
+from pdm_edge.records import LANES, FeatureSchema, Lane, Stamp
 
 BATCH_BYTES: Final = 262_144
 """A batch ends before its bodies are larger than this; a single row may be."""

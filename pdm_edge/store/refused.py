@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from pdm_edge.records import LANES, Gap, Lane, Row, Stamp
+from pdm_edge.delivery import Row
+from pdm_edge.records import LANES, Gap, Lane, Stamp
 from pdm_edge.store.leaving import remove
 from pdm_edge.store.reading import select, to_row
 from pdm_edge.store.rows import About, Stored

@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
-from pdm_edge.records import LANES, Batch, Lane, Want
+from pdm_edge.delivery import Batch, Want
+from pdm_edge.records import LANES, Lane
 from pdm_edge.store.file import BufferFile
 from pdm_edge.store.leaving import remove
 from pdm_edge.store.reading import OF_ALARM, alarm_text

@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from pdm_edge.delivery import Row
 from pdm_edge.errors import ConfigError, StoreError
-from pdm_edge.records import SPECTRUM_UNITS, AmplitudeSpectrum, Quality, Row
+from pdm_edge.records import SPECTRUM_UNITS, AmplitudeSpectrum, Quality
 from pdm_edge.store.reading import select, to_row
 
 _SHARED: Final = (

@@ -8,8 +8,8 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from pdm_edge.delivery import Batch, Receipt
 from pdm_edge.errors import BatchRefusedError, SyncError, SyncRefusedError
-from pdm_edge.records import Batch, Receipt
 from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch
 from pdm_edge.sync.secrets import Secret
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pdm_edge.delivery import Batch, Row
 from pdm_edge.errors import BatchRefusedError
 from pdm_edge.ports import Outbox, Uploader
-from pdm_edge.records import Batch, Lane, Row
+from pdm_edge.records import Lane
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from pdm_edge.delivery import Batch, Receipt
 from pdm_edge.errors import BatchRefusedError, SyncError, SyncRefusedError
-from pdm_edge.records import Batch, Receipt
 from pdm_edge.sync.payload import Encoding, decode_receipt, decode_refusal, encode_batch
 from pdm_edge.sync.secrets import Secret
 

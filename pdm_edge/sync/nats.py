@@ -18,8 +18,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pdm_edge.delivery import Batch, Receipt, Want
 from pdm_edge.errors import BatchRefusedError, PdmError, StoreError, SyncError, SyncRefusedError
-from pdm_edge.records import Batch, Receipt, Want
 from pdm_edge.sync.payload import Encoding, decode_receipt, encode_batch, encode_receipt
 from pdm_edge.sync.secrets import Secret
 

@@ -18,8 +18,9 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from pdm_edge.delivery import Batch, Receipt, Row
 from pdm_edge.errors import SyncError
-from pdm_edge.records import LANES, Batch, FeatureSchema, Receipt, Row, check_id, level_amplitudes
+from pdm_edge.records import LANES, FeatureSchema, check_id, level_amplitudes
 from pdm_edge.sync.bounds import MAX_PACKED_BYTES, Unfolding, check_values
 
 FORMAT: Final = 1

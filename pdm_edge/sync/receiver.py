@@ -17,8 +17,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from pdm_edge.delivery import Receipt, Want
 from pdm_edge.errors import SyncError
-from pdm_edge.records import Lane, Receipt, Want
+from pdm_edge.records import Lane
 from pdm_edge.sync.archive import Session, open_archive
 from pdm_edge.sync.payload import Received, ReceivedRow, decode_batch
 

@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pdm_edge.delivery import Batch, Receipt
 from pdm_edge.errors import BatchRefusedError, PdmError, SyncError, SyncRefusedError
 from pdm_edge.ports import Outbox, Uploader
-from pdm_edge.records import LANES, Batch, Receipt
+from pdm_edge.records import LANES
 from pdm_edge.sync.budget import Budget, Logbook
 from pdm_edge.sync.isolate import Isolation
 
