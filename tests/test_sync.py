@@ -349,3 +349,11 @@ def test_the_worker_outlives_whatever_an_uploader_does(tmp_path: Path) -> None:
     assert "a bug in a plug-in" in worker.status.last_error
     assert buffer.status().rows == len(identities)
     buffer.close()
+
+
+def test_several_nats_servers_are_named_with_commas_and_each_is_checked() -> None:
+    pytest.importorskip("nats", reason="NEEDS nats-py: pip install 'pdm-edge[nats]'")
+    open_uploader("nats://127.0.0.1:4222,127.0.0.1:4223,h3:4224", gateway="gw").close()
+    for wrong in ("nats://a:4222,b:nine", "nats://a:4222,user:word@b:4222"):
+        with pytest.raises(ConfigError, match="sync.url"):
+            open_uploader(wrong, gateway="gw")

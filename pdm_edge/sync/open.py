@@ -83,7 +83,7 @@ def _check_proxy(proxy: str, scheme: str) -> None:
     where = "sync.proxy"
     if not scheme.startswith("http"):
         raise ConfigError(f"a proxy is for http and https, not for {scheme}", where=where, mend="Remove it")
-    parts = urlsplit(proxy)
+    parts = parts_of(proxy, where)
     if parts.scheme != "http" or not parts.hostname or parts.port is None or parts.path.strip("/"):
         raise ConfigError(f"unknown proxy {proxy!r}", where=where, mend="Write http://host:port")
     if parts.username or parts.password:
@@ -91,16 +91,21 @@ def _check_proxy(proxy: str, scheme: str) -> None:
 
 
 def parts_of(url: str, where: str) -> SplitResult:
-    """The parts of a URL; its port is one that can be.
+    """The parts of a URL; its port is one that can be. Of several NATS servers, those of the first.
 
     Raises
     ------
     ConfigError
         If it is none.
     """
+    first, *others = url.split(",") if url.startswith("nats") else [url]
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        parts = urlsplit(first)
+        for server in (parts, *(urlsplit(f"//{other}") for other in others)):
+            if server.port is not None and not server.hostname:
+                raise ValueError("a server has no host")
+            if server is not parts and server.username is not None:
+                raise ValueError("a secret stands in the URL")
     except ValueError as error:
         raise ConfigError(f"{url!r}: {error}", where=where, mend="Write scheme://host:port") from error
     return parts
