@@ -355,5 +355,5 @@ def test_several_nats_servers_are_named_with_commas_and_each_is_checked() -> Non
     pytest.importorskip("nats", reason="NEEDS nats-py: pip install 'pdm-edge[nats]'")
     open_uploader("nats://127.0.0.1:4222,127.0.0.1:4223,h3:4224", gateway="gw").close()
     for wrong in ("nats://a:4222,b:nine", "nats://a:4222,user:word@b:4222"):
-        with pytest.raises(ConfigError, match="sync.url"):
+        with pytest.raises(ConfigError, match=r"sync\.url"):
             open_uploader(wrong, gateway="gw")
