@@ -19,7 +19,7 @@ from pdm_edge.detect.yardsticks import Mahalanobis, RobustZ
 
 SHARES = (0.1, 0.2, 0.3)
 LIVES = 10
-TRAINED_LIVES = 4
+TRAINED_LIVES = 3
 SLOW = (1.0, 2.5)
 HEALTHY_LIVES = 8
 HEALTHY_SNAPSHOTS = 2400
