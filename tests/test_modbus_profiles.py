@@ -122,6 +122,13 @@ def test_metric_and_other_units_of_a_banner_sensor_say_the_same() -> None:
     assert fahrenheit == pytest.approx(celsius * 1.8 + 32, abs=0.01)
 
 
+def test_eight_rtd_inputs_are_read_by_one_request() -> None:
+    """Channels 1 to 8 at 68H to 6FH, as the vendor's table has them."""
+    profile = PROFILES["comwintop-cwt-tm-8pt"]
+    (block,) = blocks(profile.registers("s", 1), max_words=profile.max_words, merge_gap=profile.merge_gap)
+    assert (block.table, block.address, block.count) == ("holding", 0x68, 8)
+
+
 class MapServer(TcpServer):
     """Serves the given registers."""
 
@@ -193,6 +200,30 @@ def test_a_mistake_with_a_profile_names_the_sensor_and_the_mend(line: str, says:
     with pytest.raises(ConfigError, match=says) as caught:
         parse_config(CONFIG.replace('profile = "NAME"', line))
     assert "sensor 's'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("meant", "near"),
+    [
+        ("banner-qm42vt", "banner-qm30vt2"),
+        ("wtvb01-485", "witmotion-wtvb01-485"),
+        ("our-senzor", "our-sensor"),
+    ],
+)
+def test_an_unknown_profile_is_answered_with_the_nearest_names(meant: str, near: str, tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "our-sensor.toml").write_text("not even TOML: it must not hide the hint")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(CONFIG.replace("NAME", meant), base=str(tmp_path))
+    assert caught.value.mend is not None
+    assert near in caught.value.mend
+    assert f"{meant}.toml" in caught.value.mend
+
+
+def test_a_name_near_to_nothing_gets_no_suggestion() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_profile("unheard-of")
+    assert "nearest" not in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["", "profiles"])

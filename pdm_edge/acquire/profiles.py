@@ -8,6 +8,7 @@ document of the vendor confirms is not in a profile.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -134,9 +135,11 @@ def load_profile(name: str, *, beside: str | Path | None = None) -> Profile:
         file = folder / f"{name}.toml"
         if file.is_file():
             return read_profile(file)
+    near = _near_names(name, beside)
+    hint = f"the nearest names are {', '.join(near)}; each is of one device only. " if near else ""
     raise ConfigError(
         f"there is no profile {name!r}",
-        mend=f"`pdm-edge profiles` lists them; your own is a file {name}.toml beside the configuration",
+        mend=f"{hint}`pdm-edge profiles` lists them; your own is a file {name}.toml beside the configuration",
     )
 
 
@@ -170,6 +173,17 @@ def read_profile(file: Path) -> Profile:
     except ConfigError as error:
         raise ConfigError(error.what, where=f"{file}: {error.where}", mend=error.mend) from error
     return profile
+
+
+def _near_names(name: str, beside: str | Path | None) -> list[str]:
+    """Names that may have been meant: of the folders of profiles, whose files need not be readable."""
+    known = {
+        file.stem
+        for folder in _folders(beside)
+        if folder.name == "profiles"
+        for file in folder.glob("*.toml")
+    }
+    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
 
 
 def _folders(beside: str | Path | None) -> list[Path]:
