@@ -223,7 +223,7 @@ def test_an_unknown_profile_is_answered_with_the_nearest_names(meant: str, near:
 def test_a_name_near_to_nothing_gets_no_suggestion() -> None:
     with pytest.raises(ConfigError) as caught:
         load_profile("unheard-of")
-    assert "nearest" not in str(caught.value)
+    assert "Near names" not in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["", "profiles"])

@@ -136,7 +136,7 @@ def load_profile(name: str, *, beside: str | Path | None = None) -> Profile:
         if file.is_file():
             return read_profile(file)
     near = _near_names(name, beside)
-    hint = f"the nearest names are {', '.join(near)}; each is of one device only. " if near else ""
+    hint = f"Near names: {', '.join(near)}, each the map of another device. " if near else ""
     raise ConfigError(
         f"there is no profile {name!r}",
         mend=f"{hint}`pdm-edge profiles` lists them; your own is a file {name}.toml beside the configuration",
