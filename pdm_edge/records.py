@@ -38,6 +38,8 @@ LANES: Final[tuple[Lane, ...]] = get_args(Lane)  # sent in this order, evicted i
 
 AlarmState: TypeAlias = Literal["learning", "normal", "alert", "alarm", "unknown"]
 
+_NUMBERS: Final = (float, int, np.floating, np.integer)
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -126,10 +128,13 @@ class Stamp:
         return Stamp(self.utc_ns - delta_ns, self.monotonic_ns - delta_ns, self.boot_id, self.clock_trusted)
 
 
+def _check_stamp(stamp: Stamp, what: str) -> None:
+    if not isinstance(stamp, Stamp):
+        raise RecordError(f"{what} has no time stamp", mend="Take stamps from a Clock")
+
+
 def _check_rate_hz(sample_rate_hz: float, sensor: str) -> None:
-    if not isinstance(sample_rate_hz, (int, float)) or not (
-        math.isfinite(sample_rate_hz) and sample_rate_hz > 0
-    ):
+    if not isinstance(sample_rate_hz, _NUMBERS) or not (math.isfinite(sample_rate_hz) and sample_rate_hz > 0):
         raise RecordError(
             f"sample rate of {sensor!r} is {sample_rate_hz!r} Hz",
             mend="Give the true sample rate; it is never guessed",
@@ -171,8 +176,7 @@ class Waveform:
                 f"unit of {self.sensor!r} is {self.unit!r}",
                 mend=f"Give one of {', '.join(WAVEFORM_UNITS)}; it is never guessed",
             )
-        if not isinstance(self.stamp, Stamp):
-            raise RecordError(f"{self.sensor!r} has no time stamp")
+        _check_stamp(self.stamp, f"waveform of {self.sensor!r}")
         owned = np.ascontiguousarray(samples, dtype=np.float32)
         if owned is samples and owned.flags.writeable:
             owned = owned.copy()
@@ -296,8 +300,9 @@ class Reading:
                 f"{self.sensor!r} {self.quantity!r} has no unit",
                 mend="Give its unit ('degc', 'bar', 'a', 'rpm'; '1' for a plain ratio)",
             )
-        if not isinstance(self.stamp, Stamp):
-            raise RecordError(f"{self.sensor!r} {self.quantity!r} has no time stamp")
+        _check_stamp(self.stamp, f"{self.sensor!r} {self.quantity!r}")
+        if not isinstance(self.value, _NUMBERS):
+            raise RecordError(f"{self.sensor!r} {self.quantity!r} is {self.value!r}, not a number")
         if not math.isfinite(self.value) and self.quality.level != "bad":
             raise RecordError(f"{self.sensor!r} {self.quantity!r} is {self.value} but not marked bad")
 
@@ -321,6 +326,7 @@ class Gap:
     def __post_init__(self) -> None:
         if self.lost < 0:
             raise RecordError(f"gap of {self.origin!r} lost {self.lost} {self.what}")
+        _check_stamp(self.stamp, f"gap of {self.origin!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +370,9 @@ class FeatureVector:
             raise RecordError(
                 f"vector of {self.machine!r} has shape {values.shape} for {len(self.schema.names)} names"
             )
+        _check_stamp(self.stamp, f"vector of {self.machine!r}")
+        if not (math.isfinite(self.window_s) and self.window_s > 0):
+            raise RecordError(f"vector of {self.machine!r} covers {self.window_s!r} s")
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
 
@@ -384,6 +393,10 @@ class Score:
     stamp: Stamp
     contributions: tuple[tuple[str, float], ...] = ()
     quality: Quality = GOOD
+
+    def __post_init__(self) -> None:
+        check_id(self.machine, "machine")
+        _check_stamp(self.stamp, f"score of {self.machine!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +424,12 @@ class Health:
     evidence: tuple[Evidence, ...]
     confidence: Literal["low", "medium", "high"]
 
+    def __post_init__(self) -> None:
+        check_id(self.machine, "machine")
+        _check_stamp(self.stamp, f"health of {self.machine!r}")
+        if self.zone not in (None, "A", "B", "C", "D"):
+            raise RecordError(f"zone of {self.machine!r} is {self.zone!r}, not A to D")
+
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
@@ -428,6 +447,15 @@ class Advisory:
     score: float | None = None
     zone: str | None = None
     evidence: tuple[Evidence, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.machine, "machine")
+        _check_stamp(self.stamp, f"advisory of {self.machine!r}")
+        for state in (self.state, self.previous):
+            if state not in get_args(AlarmState):
+                raise RecordError(
+                    f"{state!r} is no alarm state", mend=f"Of {', '.join(get_args(AlarmState))}"
+                )
 
     @property
     def id(self) -> str:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from pdm_edge import (
+    Advisory,
     FeatureSchema,
     FeatureVector,
     FixedClock,
     Gap,
+    Health,
     PdmError,
     Quality,
     Reading,
     RecordError,
+    Score,
     Stamp,
     SystemClock,
     Waveform,
@@ -127,6 +130,58 @@ def test_a_vector_must_fit_its_schema() -> None:
     schema = FeatureSchema(("rms",), ("g",))
     with pytest.raises(RecordError, match="shape"):
         FeatureVector("pump", np.zeros(2, dtype=np.float32), schema, STAMP, 1.0)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    samples = np.zeros((1, 4), dtype=np.float32)
+    for rate_hz in (np.float32(25_600), np.int64(25_600)):
+        assert Waveform("de-h", samples, rate_hz, "g", ("x",), STAMP).duration_s == 4 / 25_600
+    assert Reading("de-t", "temperature", np.float32(40.5), "degc", STAMP).value == 40.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Reading, {"sensor": "t", "quantity": "temperature", "value": None, "unit": "degc", "stamp": STAMP}),
+        (Gap, {"origin": "m", "what": "rows", "lost": 1, "why": "", "stamp": 5}),
+        (Score, {"machine": "m", "value": 1.0, "model": "x", "stamp": None}),
+        (
+            Health,
+            {"machine": "m", "stamp": 0, "zone": "A", "zone_basis": "", "evidence": (), "confidence": "low"},
+        ),
+        (
+            Health,
+            {
+                "machine": "m",
+                "stamp": STAMP,
+                "zone": "E",
+                "zone_basis": "",
+                "evidence": (),
+                "confidence": "low",
+            },
+        ),
+        (
+            Advisory,
+            {
+                "machine": "m",
+                "state": "burning",
+                "previous": "normal",
+                "stamp": STAMP,
+                "headline": "",
+                "advice": "",
+            },
+        ),
+    ],
+)
+def test_no_record_is_born_without_a_stamp_or_with_unknown_words(kind: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(RecordError):
+        kind(**fields)
+
+
+@pytest.mark.parametrize("window_s", [-1.0, 0.0, float("nan")])
+def test_a_vector_covers_some_time(window_s: float) -> None:
+    with pytest.raises(RecordError, match="covers"):
+        FeatureVector("pump", np.zeros(1, np.float32), FeatureSchema(("rms",), ("g",)), STAMP, window_s)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "#", "+", "$SYS", "x" * 65, "../etc", "ä"])
