@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is no claim: on a small gateway it is many times longer.
+settings.register_profile("gateway", deadline=None)
+settings.load_profile("gateway")
 
 # The matrices are small: a second thread of the linear algebra only gets in the way of the other tests.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -424,7 +424,7 @@ def test_every_public_name_is_in_the_document() -> None:
         assert f"`{name}`" in text or f"`{name}(" in text, name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(64, 6000), rate_hz=st.floats(5.0, 60000.0), scale=st.floats(1e-3, 1e3))
 def test_any_window_at_any_rate_agrees_with_the_plain_functions(n: int, rate_hz: float, scale: float) -> None:
     extractor = f.FeatureExtractor(f.FeaturePlan(rate_hz, n, "g"))

@@ -47,7 +47,7 @@ def a_map(draw: st.DrawFn) -> list[Register]:
 words = st.one_of(st.integers(0, 0xFFFF), st.sampled_from([0, 0x7FFF, 0xFFFF, 0x7FC0, 0x7F80, 0xFF80]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(a_map(), st.lists(words, min_size=40, max_size=40))
 def test_a_block_says_what_its_registers_say(registers: list[Register], memory: list[int]) -> None:
     n = 0

@@ -222,7 +222,8 @@ def test_a_slow_device_takes_no_more_than_its_share(jsmodbus: TcpServer) -> None
     line.fault = lambda reply: [(0.2 if reply[6] == 5 else 0.0, reply)]
     registers = [register(f"d{d}", 0, device=d, table="holding") for d in range(1, 6)]
     try:
-        with opened(line.url, registers, poll_s=0.1) as source:
+        patient = line.url.replace("timeout_ms=250", "timeout_ms=2000")  # slow, but not too slow
+        with opened(patient, registers, poll_s=0.1) as source:
             got = poll(source, lambda got: len(got) >= 60, within_s=60)
     finally:
         line.close()
