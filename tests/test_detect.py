@@ -243,6 +243,21 @@ def test_constant_and_absent_features_do_not_explode_the_score() -> None:
     assert detector.score(vector(row)).value < 1.0
 
 
+def test_a_quantity_that_was_always_0_has_no_scale_and_is_not_judged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    schema = FeatureSchema((*SCHEMA.names, "hall/power"), (*SCHEMA.units, "kw"))
+
+    def with_power(x: Matrix, kw: float) -> list[FeatureVector]:
+        return [FeatureVector("pump", np.append(row, np.float32(kw)), schema, STAMP, 1.0) for row in x]
+
+    model, manifest = commission(with_power(healthy(200), 0.0), name="t")
+    detector = AnomalyDetector(Bundle(Path(), manifest, model))
+    off, on = (with_power(healthy(1, seed=3), kw)[0] for kw in (0.0, 55.0))
+    assert detector.score(on).value == pytest.approx(detector.score(off).value, rel=1e-3)
+    assert "hall/power" in caplog.text
+
+
 def test_manifests_refuse_unknown_keys(bundle: Path) -> None:
     file = bundle / "manifest.json"
     content: dict[str, Any] = msgspec.json.decode(file.read_bytes())

@@ -8,6 +8,7 @@ random split would let the network vouch for itself.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,11 +25,22 @@ from pdm_edge.detect.bundle import Manifest, State, Threshold, Training
 from pdm_edge.detect.layers import Array
 from pdm_edge.detect.line_speed import learn_lines, states_by_lines
 from pdm_edge.detect.runtime import TfliteModel
-from pdm_edge.detect.scaling import Matrix, fit_scaling, floors, knocks, logarithmic, transformed
+from pdm_edge.detect.scaling import (
+    NOT_JUDGED,
+    Matrix,
+    fit_scaling,
+    floors,
+    knocks,
+    logarithmic,
+    transformed,
+    without_scale,
+)
 from pdm_edge.detect.thresholds import FoundThreshold, agreeing, find_threshold, tail_of
 from pdm_edge.detect.train import Family, Progress, train
 from pdm_edge.errors import ModelError
 from pdm_edge.records import FeatureVector
+
+logger = logging.getLogger(__name__)
 
 FEWEST_WINDOWS: Final = 20
 FEWEST_IN_STATE: Final = 10
@@ -75,6 +87,11 @@ def commission(
     x = _filled(np.stack([vector.values for vector in kept]))
     y = transformed(x, levels)
     smallest = floors(names, units, np.median(y, axis=0))
+    unknown = without_scale(y, smallest)
+    if unknown.any():
+        silent = ", ".join(itertools.compress(names, unknown))
+        logger.warning("%s: 0 in all windows and so without a scale, not judged: %s", name, silent)
+        smallest = np.where(unknown, NOT_JUDGED, smallest)
     quiet = ~knocks(y, smallest, levels)
     y, x, kept = y[quiet], x[quiet], [v for v, q in zip(kept, quiet, strict=True) if q]
     if len(kept) < FEWEST_WINDOWS:

@@ -27,6 +27,9 @@ DECIBEL_FLOOR: Final = 1.0
 SKEWNESS_FLOOR: Final = 0.1
 RELATIVE_FLOOR: Final = 0.005
 """Of the size of any other quantity."""
+SMALLEST_FLOOR: Final = 1e-9
+NOT_JUDGED: Final = 1e9
+"""Standard deviation of a feature without a scale, so that none of its values counts."""
 
 TRANSIENT_SIGMAS: Final = 8.0
 """Robust deviations of a level from which a window that stands alone is a knock, not a state."""
@@ -74,8 +77,14 @@ def floors(
         elif name.endswith("skewness"):
             found.append(SKEWNESS_FLOOR)
         else:
-            found.append(max(RELATIVE_FLOOR * abs(float(value)), 1e-9))
+            found.append(max(RELATIVE_FLOOR * abs(float(value)), SMALLEST_FLOOR))
     return np.array(found)
+
+
+def without_scale(y: Matrix, smallest: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Features that were 0 in all windows and have no floor of their own: nothing says what is much."""
+    nothing: npt.NDArray[np.bool_] = (y == 0).all(axis=0) & (smallest <= SMALLEST_FLOOR)
+    return nothing
 
 
 def fit_scaling(y: Matrix, smallest: npt.NDArray[np.float64], levels: npt.NDArray[np.bool_]) -> Scaling:
