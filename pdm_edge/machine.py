@@ -119,9 +119,10 @@ class Machine:
         self._heard_ns: int | None = None
         self._windows = 0
         self._operating = "unknown"
-        self._score = math.nan
-        self._velocity_mm_s = math.nan
+        self._score = self._velocity_mm_s = math.nan
+        self._zone: Zone | None = None
         self._health: Health | None = None
+        self._misread: dict[str, str] = {}
 
     def take(self, measurement: Measurement) -> list[Record]:
         """Work one measurement through all stages; return every record that came of it, in order."""
@@ -174,7 +175,7 @@ class Machine:
         changed = self._alarm.silent()
         if changed is None:
             return out
-        self._operating, self._score, self._velocity_mm_s = "unknown", math.nan, math.nan
+        self._forget()
         return [*out, self._told(advisory(self.id, changed, previous, now, silent_s=silent_s))]
 
     @property
@@ -188,7 +189,7 @@ class Machine:
             windows=self._windows,
             score=self._score,
             velocity_mm_s=self._velocity_mm_s,
-            zone=self._health.zone if self._health else None,
+            zone=self._zone,
             learned=self.model.collected,
             to_learn=self.config.detect.learn_windows if self._is_learning else 0,
             note=self._note or self._waiting_note(),
@@ -213,9 +214,11 @@ class Machine:
             try:
                 extractor = sensor.extractor(window)
             except ValueError as error:
-                self._say(f"sensor {sensor.id!r} gives no features: {error}")
+                sensor.doubt(f"no features: {error}")
                 continue
-            speed_rpm = self._joiner.value(self._speed_name, window.stamp) if self._speed_name else math.nan
+            speed_rpm = math.nan
+            if self._speed_name:  # the lines are the same whichever way the shaft turns
+                speed_rpm = abs(self._joiner.value(self._speed_name, window.stamp))
             values, quality = sensor.features(extractor, window, speed_rpm)
             if quality.level != "bad":
                 self._looks.feed(window)
@@ -227,14 +230,18 @@ class Machine:
 
     def _take_reading(self, reading: Reading) -> list[Record]:
         out: list[Record] = []
-        if f"{reading.sensor}/{reading.quantity}" not in self._slot_names:
+        name = f"{reading.sensor}/{reading.quantity}"
+        if name not in self._slot_names:
             out.append(reading)
             return out
         try:
             vectors = self._joiner.add_reading(reading)
         except ValueError as error:
-            self._say(str(error))
+            if name not in self._misread:
+                logger.warning("machine %s: %s; such values are dropped", self.id, error)
+            self._misread[name] = str(error)
             return out
+        self._misread.pop(name, None)
         for vector in vectors:
             out.extend(self._judge(vector))
         return out
@@ -244,21 +251,22 @@ class Machine:
     def _judge(self, vector: FeatureVector) -> list[Record]:
         self._windows += 1
         velocity_mm_s, band = highest_velocity(vector)
-        speed_rpm = vector.as_dict()[self._speed_name] if self._speed_name else math.nan
+        speed_rpm = abs(vector.as_dict()[self._speed_name]) if self._speed_name else math.nan
         operating = self._tracker.observe(velocity_mm_s=velocity_mm_s, speed_rpm=speed_rpm)
         still = operating.kind == "stopped" and not math.isnan(speed_rpm)
         if vector.quality.level == "bad" and not still:
             # Not heard: a machine whose sensors lie goes to unknown as one whose sensors are silent.
-            self._score, self._velocity_mm_s, self._operating = math.nan, math.nan, "unknown"
+            self._forget()
             return [vector]
         self._heard_ns = vector.stamp.monotonic_ns + round(vector.window_s * 1e9)
         self._velocity_mm_s = velocity_mm_s
         seen = self._looks.look(vector, operating, speed_rpm, self.model)
         vector, self._operating = seen.vector, seen.vector.state
         if not vector.state.startswith("running"):
-            self._score = math.nan
+            self._score, self._zone = math.nan, None
             return [vector]
         zone, basis = graded(self.config.iso20816, velocity_mm_s, band)
+        self._zone = zone
         if self._is_learning and zone not in ("C", "D") and self._alarm.state not in ("alert", "alarm"):
             return [vector, *self._learn(vector, zone)]
         # While it learns, the limits of the standard judge alone; a window in zone C or D is not healthy
@@ -357,6 +365,10 @@ class Machine:
         except ModelError as error:
             self._say(f"model cannot be fed: {error}")
 
+    def _forget(self) -> None:
+        """Nothing that was last known still holds: the machine is not heard."""
+        self._score, self._velocity_mm_s, self._operating, self._zone = math.nan, math.nan, "unknown", None
+
     def _severity(self, zone: Zone | None, standing: tuple[Evidence, ...] = ()) -> float:
         """Normalised: the worst of score, ISO zone, what is beside the score, and what stands out by
         itself; NaN if none is known."""
@@ -373,15 +385,14 @@ class Machine:
             self._note = text
 
     def _waiting_note(self) -> str:
+        doubts = ((sensor.id, sensor.doubts) for sensor in self._sensors.values())
+        told = [f"sensor {sensor!r}: {kinds}" for sensor, kinds in doubts if kinds]
+        told += self._misread.values()
         waiting = self._joiner.waiting_for
         if waiting:
-            return f"waiting for {', '.join(waiting)}"
+            return "; ".join([f"waiting for {', '.join(waiting)}", *told])
         if self.model.unkept or self.model.training:
             return self.model.unkept or f"training on {self.model.training} windows"
         if self.model.manifest is not None and not self.model.knows(self._operating):
             return f"{self._operating} was never learned, it is not scored"
-        doubts = ((sensor.id, sensor.doubts) for sensor in self._sensors.values())
-        return "; ".join(f"sensor {sensor!r}: {kinds}" for sensor, kinds in doubts if kinds)
-
-
-__all__ = ["Advisory", "Machine", "MachineStatus"]
+        return "; ".join(told)

@@ -114,9 +114,12 @@ class VibrationSensor:
             full_scale=self._config.full_scale,
         )
         doubts = [f for f in check.findings if f.level != "hint"]
-        kinds = ", ".join(sorted({f.what for f in doubts}))
-        if kinds != self.doubts:
-            told = "; ".join(map(str, doubts)) or "in order again"
-            logger.warning("machine %s: sensor %r: %s", self._machine.id, window.sensor, told)
-        self.doubts = kinds
+        self.doubt(", ".join(sorted({f.what for f in doubts})), "; ".join(map(str, doubts)))
         return check.quality
+
+    def doubt(self, kinds: str, told: str = "") -> None:
+        """Note what is wrong with the sensor, empty for nothing; a change is told once."""
+        if kinds != self.doubts:
+            told = told or kinds or "in order again"
+            logger.warning("machine %s: sensor %r: %s", self._machine.id, self.id, told)
+        self.doubts = kinds

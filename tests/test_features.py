@@ -465,3 +465,13 @@ def test_a_window_of_another_shape_is_refused() -> None:
     for shape in ((25600,), (25600, 2), (2, 25599), (1, 25600)):
         with pytest.raises(ValueError, match="the plan says"):
             extractor(np.zeros(shape, dtype=np.float32))
+
+
+def test_bands_up_to_the_last_line_of_an_odd_number_of_samples_have_their_value() -> None:
+    plan = f.FeaturePlan(75.0, 75, "g", ("x",), more_bands_hz=((10.0, 37.5), (20.0, 37.5)))
+    x = np.random.default_rng(5).standard_normal((1, 75)).astype(np.float32)
+    extractor = f.FeatureExtractor(plan)
+    values = dict(zip(extractor.schema.names, extractor(x), strict=True))
+    for low_hz in (10, 20):
+        expected = float(f.band_rms(x, 75.0, [(low_hz, 37.5)]).ravel()[0])
+        assert values[f"x/band_rms_{low_hz}_37.5hz"] == pytest.approx(expected, rel=1e-4)

@@ -147,3 +147,39 @@ def test_a_sensor_that_measures_velocity_itself_is_graded_too(tmp_path: Path) ->
     assert health.zone == "C"  # 2.8 to 4.5 mm/s, ISO 20816-3 group 2 rigid
     assert "3.00 mm/s RMS, the sensor's own band" in health.zone_basis
     assert pump.status.velocity_mm_s == 3.0
+
+
+def test_the_zone_is_that_of_the_latest_window_and_of_none_when_nothing_is_heard(tmp_path: Path) -> None:
+    pump = machine(tmp_path)
+    for s in range(2):
+        feed(pump, s, 20 * running(s))
+    assert pump.status.zone in ("C", "D")
+    for s in range(2, 8):
+        feed(pump, s, running(s))
+    assert pump.status.zone in ("A", "B")
+    for s in range(8, 22):
+        pump.tick(at(s))
+    assert (pump.status.state, pump.status.zone) == ("unknown", None)
+
+
+def test_a_shaft_that_turns_backwards_shows_the_same_lines(tmp_path: Path) -> None:
+    config = CONFIG.replace("baud=115200", 'baud=115200"\nbearing = { designation = "6205" }#', 1)
+    values = []
+    for speed_rpm in (1478.0, -1478.0):
+        pump = Machine(parse_config(config).machine[0], models=tmp_path)
+        records = [r for s in range(4) for r in feed(pump, s, running(s), speed_rpm)]
+        vector = [r for r in records if isinstance(r, FeatureVector)][-1]
+        values.append({n: v for n, v in vector.as_dict().items() if n.startswith("de/")})
+    assert any("bpfo" in name for name in values[0])
+    assert values[0] == values[1]
+
+
+def test_one_value_in_another_unit_does_not_stop_the_learning(tmp_path: Path) -> None:
+    pump = machine(tmp_path)
+    for s in range(10):
+        feed(pump, s, running(s))
+    pump.take(Reading("tacho", "speed", 24.6, "hz", at(10)))
+    assert "'hz'" in pump.status.note
+    told = [state for s in range(10, 30) for state in advisories(feed(pump, s, running(s)))]
+    assert told == ["normal"]
+    assert pump.status.note == ""

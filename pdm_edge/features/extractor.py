@@ -145,7 +145,10 @@ class FeatureExtractor:
         envelope: Float32Array | None = None
         bands = np.empty((len(x), 0), dtype=np.float32)
         if len(self._band_edges):
-            sums = np.add.reduceat(power, self._band_edges, axis=-1)[:, ::2]
+            lines = power
+            if self._band_edges.max() == power.shape[1]:  # a band up to the last line has no line after it
+                lines = np.pad(power, ((0, 0), (0, 1)))
+            sums = np.add.reduceat(lines, self._band_edges, axis=-1)[:, ::2]
             bands = np.sqrt(sums * np.float32(self._power_scale))
         columns.extend(bands.T[: self._n_default_bands])
         if self._demodulator is not None:
