@@ -82,7 +82,8 @@ from pdm_edge.records import (
 
 if TYPE_CHECKING:
     from pdm_edge.acquire import open_source
-    from pdm_edge.config import Config, MachineConfig, load_config, parse_machine
+    from pdm_edge.config import Config, MachineConfig
+    from pdm_edge.config_file import load_config, parse_machine
     from pdm_edge.detect.bundle import load_bundle
     from pdm_edge.machine import Machine, MachineStatus
     from pdm_edge.monitor import Monitor, MonitorStatus
@@ -149,9 +150,9 @@ _LATER = {
     "Monitor": "pdm_edge.monitor",
     "MonitorStatus": "pdm_edge.monitor",
     "load_bundle": "pdm_edge.detect.bundle",
-    "load_config": "pdm_edge.config",
+    "load_config": "pdm_edge.config_file",
     "open_source": "pdm_edge.acquire",
-    "parse_machine": "pdm_edge.config",
+    "parse_machine": "pdm_edge.config_file",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

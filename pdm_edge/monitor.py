@@ -20,7 +20,8 @@ from types import TracebackType
 from pdm_edge.acquire.collect import Collector
 from pdm_edge.advise import AlarmMemory
 from pdm_edge.clock import SystemClock
-from pdm_edge.config import Config, load_config
+from pdm_edge.config import Config
+from pdm_edge.config_file import load_config
 from pdm_edge.errors import PdmError
 from pdm_edge.machine import Machine, MachineStatus
 from pdm_edge.ports import Clock, Sink, Source

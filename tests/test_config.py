@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pdm_edge.config import load_config, parse_config
+from pdm_edge.config_file import load_config, parse_config
 from pdm_edge.errors import ConfigError
 
 GOOD = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pdm_edge.cli import cli
-from pdm_edge.config import parse_config
+from pdm_edge.config_file import parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*.md")])

@@ -13,7 +13,7 @@ import pytest
 
 from pdm_edge import Advisory, ConfigError, Machine, Stamp, Waveform
 from pdm_edge.acquire.ring import EvidenceRing, joined
-from pdm_edge.config import parse_config
+from pdm_edge.config_file import parse_config
 
 RATE_HZ = 1000.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from pdm_edge.acquire.simulate import VibrationSimulator
 from pdm_edge.clock import FixedClock
-from pdm_edge.config import parse_machine
+from pdm_edge.config_file import parse_machine
 from pdm_edge.features import CATALOGUE
 from pdm_edge.machine import Machine
 from pdm_edge.records import Score, Waveform

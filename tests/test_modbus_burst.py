@@ -21,7 +21,7 @@ from pdm_edge.acquire.modbus_url import line_settings
 from pdm_edge.acquire.registers import Block
 from pdm_edge.cli import cli
 from pdm_edge.clock import SystemClock
-from pdm_edge.config import parse_config
+from pdm_edge.config_file import parse_config
 from pdm_edge.errors import ConfigError
 from pdm_edge.records import Reading, Waveform
 from pdm_edge.wiring import open_sources

@@ -15,7 +15,7 @@ from pdm_edge.acquire.modbus_frames import read_request, rtu_frame
 from pdm_edge.acquire.profiles import FOLDER, Profile, all_profiles, load_profile, read_profile
 from pdm_edge.acquire.registers import blocks
 from pdm_edge.cli import cli
-from pdm_edge.config import parse_config
+from pdm_edge.config_file import parse_config
 from pdm_edge.errors import ConfigError
 
 PROFILES = {profile.id: profile for profile in all_profiles()}

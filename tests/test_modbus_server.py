@@ -20,7 +20,7 @@ from modbus_peers import wait_for
 
 from pdm_edge import Monitor
 from pdm_edge.clock import SystemClock
-from pdm_edge.config import parse_config
+from pdm_edge.config_file import parse_config
 from pdm_edge.errors import ConfigError
 from pdm_edge.records import FeatureSchema, FeatureVector, bad, uncertain
 from pdm_edge.serve import ModbusServer

@@ -191,7 +191,7 @@ def test_draining_by_hand_asks_only_if_told_to(tmp_path: Path) -> None:
 
 
 def test_the_interval_is_checked() -> None:
-    from pdm_edge.config import parse_config
+    from pdm_edge.config_file import parse_config
 
     text = (
         '[gateway]\nid = "gw"\n[[machine]]\nid = "p"\n[[machine.sensor]]\nid = "s"\n'

@@ -15,7 +15,7 @@ import msgspec
 
 from pdm_edge.acquire.simulate import VibrationSimulator
 from pdm_edge.clock import FixedClock
-from pdm_edge.config import parse_machine
+from pdm_edge.config_file import parse_machine
 from pdm_edge.detect.bundle import load_bundle, write_bundle
 from pdm_edge.features import CATALOGUE
 from pdm_edge.machine import Machine

@@ -16,7 +16,8 @@ import msgspec
 
 from pdm_edge.acquire.simulate import VibrationSimulator
 from pdm_edge.clock import FixedClock
-from pdm_edge.config import MachineConfig, parse_machine
+from pdm_edge.config import MachineConfig
+from pdm_edge.config_file import parse_machine
 from pdm_edge.detect.bundle import write_bundle
 from pdm_edge.detect.commission import commission
 from pdm_edge.features import CATALOGUE

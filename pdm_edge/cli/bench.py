@@ -72,7 +72,7 @@ def _measured_accuracy(
 ) -> str:
     """AUC and rates on recordings, through the pipeline that runs live."""
     from pdm_edge.cli.learn import scores_of
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.detect.measure import accuracy_text
 
     if config is None or not healthy or not faulty:

@@ -58,7 +58,7 @@ def learn(
     healthy.mat?sample_rate_hz=48000&unit=g). Of a machine with several vibration sensors each needs one
     that was taken at the same time: --from de=drive_end.npz --from nde=other_end.npz.
     """
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
 
     loaded = load_config(config)
     changes: dict[str, Any] = {"family": family, "false_alarms_per_month": false_alarms_per_month}
@@ -87,7 +87,7 @@ def recalibrate(
     """
     import numpy as np
 
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.detect.bundle import load_bundle, write_bundle
     from pdm_edge.detect.commission import recalibrated
     from pdm_edge.detect.folder import keep_previous
@@ -120,7 +120,7 @@ def note(config: Path, text: str, machine_id: str | None, keep_baseline: bool) -
     The baseline is reopened: the machine learns anew, and the old model is kept as the previous one
     (`pdm-edge models rollback` brings it back).
     """
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.detect.folder import add_note
 
     loaded = load_config(config)

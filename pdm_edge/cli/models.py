@@ -118,7 +118,7 @@ def pack(model: Path, description: Path, bundle: Path) -> None:
 def trial(config: Path, bundle: Path, machine_id: str | None) -> None:
     """Let BUNDLE score beside the model of a machine; it takes over if it is as quiet, and only then."""
     from pdm_edge.cli.learn import chosen_machine, models_folder
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.detect.bundle import load_bundle
     from pdm_edge.detect.folder import put_on_trial
     from pdm_edge.detect.guard import try_model
@@ -137,7 +137,7 @@ def trial(config: Path, bundle: Path, machine_id: str | None) -> None:
 def rollback(config: Path, machine_id: str | None) -> None:
     """Bring back the last good model of a machine."""
     from pdm_edge.cli.learn import chosen_machine, models_folder
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.detect.folder import roll_back
 
     loaded = load_config(config)

@@ -100,7 +100,7 @@ class _Seen:
 
 def _config(recording: str, options: dict[str, Any], *, learning: bool) -> MachineConfig:
     """The machine that the options describe, checked like one from a file."""
-    from pdm_edge.config import parse_machine
+    from pdm_edge.config_file import parse_machine
 
     if (options["group"] is None) != (options["support"] is None):
         raise ConfigError("ISO 20816-3 needs --group and --support", mend="Give both; neither is guessed")

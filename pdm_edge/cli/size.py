@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pdm_edge.cli.show import json_line
-from pdm_edge.config import load_config
+from pdm_edge.config_file import load_config
 
 
 @click.command()

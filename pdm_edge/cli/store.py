@@ -73,7 +73,7 @@ def sync(config: Path, again: bool) -> None:
     Rows leave the buffer only on a receipt; after a failure the rest stays, exit status 2.
     """
     from pdm_edge.clock import SystemClock
-    from pdm_edge.config import load_config
+    from pdm_edge.config_file import load_config
     from pdm_edge.sync import drain
     from pdm_edge.wiring import open_buffer, uploader_for
 

@@ -222,7 +222,7 @@ class _Comb:
         self._within = at_hz <= _HIGHEST_HZ
         self._at = np.rint(np.minimum(at_hz, _HIGHEST_HZ) / _GRID_HZ).astype(np.int16)
         self._weight = np.minimum(levels_db, LEVEL_CAP_DB).astype(np.float32)
-        self._possible = self._within @ self._weight
+        self._possible = np.where(self._within, self._weight, 0.0).sum(axis=1)
         # With most of the lines out of sight a share of the rest says nothing.
         self._usable = self._possible > self._weight.sum() / 3
 
