@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sqlite3
@@ -83,7 +82,7 @@ GOOD = msgspec.json.encode(StandingAlarm("pump", "alarm", STAMP, "pump@boot:5", 
         (b"", "malformed|truncated"),
         (GOOD[: len(GOOD) // 2], "truncated"),
         (b"\0" * 300, "malformed"),
-        (os.urandom(300), "malformed|invalid|JSON|Expected"),
+        (b"\xff" + bytes(range(256)), "malformed|invalid|JSON"),
         (GOOD.replace(b'"machine":"pump"', b'"machine":"fan"'), "of machine 'fan'"),
         (GOOD.replace(b'"level":"alarm"', b'"level":"panic"'), "level"),
         (GOOD.replace(b'"format":1', b'"format":2'), "format 2"),
