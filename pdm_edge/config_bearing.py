@@ -11,11 +11,12 @@ from pdm_edge.features import (
     catalogued,
     estimated_geometry,
     geometry_from_orders,
+    makers_rows,
 )
 
 
 class BearingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A designation from the catalogue, a 62xx or 63xx with its number of balls, the fault
+    """A designation from the catalogue, one with its counted number of rolling elements, the fault
     frequencies that the maker publishes (in orders of the shaft), or the geometry."""
 
     designation: str | None = None
@@ -32,23 +33,36 @@ class BearingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return self._from_orders()
         balls, ball_mm, pitch_mm = self.balls, self.ball_diameter_mm, self.pitch_diameter_mm
         if self.designation is not None and ball_mm is None and pitch_mm is None:
-            row = catalogued(self.designation)
-            if row is not None:
-                return row[1]
-            if balls is not None:
-                return estimated_geometry(self.designation, balls)
-            raise ConfigError(
-                f"bearing designation {self.designation!r} is not in the catalogue",
-                mend=f"Known are {', '.join(sorted(CATALOGUE))}; for 62xx and 63xx add the counted "
-                "number of balls; for others give bpfo_order and bpfi_order as the maker publishes "
-                "them, or balls, ball_diameter_mm, pitch_diameter_mm and contact_angle_deg",
-            )
+            return self._by_name(self.designation, balls)
         if self.designation is not None or balls is None or ball_mm is None or pitch_mm is None:
             raise ConfigError(
                 "bearing needs either designation, or bpfo_order and bpfi_order, or balls, "
                 "ball_diameter_mm and pitch_diameter_mm"
             )
         return BearingGeometry(balls, ball_mm, pitch_mm, self.contact_angle_deg)
+
+    @staticmethod
+    def _by_name(designation: str, balls: int | None) -> BearingGeometry:
+        """The row of the catalogue, unless balls were counted and that one has another number of them."""
+        row = catalogued(designation)
+        if row is not None and balls in (None, row[1].balls):
+            return row[1]
+        if balls is not None:
+            return estimated_geometry(designation, balls)
+        others = (
+            "for 62xx, 63xx, NU2xx, NU22xx and 222xx add the counted balls, or rollers of one row; "
+            "for others give bpfo_order and bpfi_order as the maker publishes them, or balls, "
+            "ball_diameter_mm, pitch_diameter_mm and contact_angle_deg"
+        )
+        if rows := makers_rows(designation):
+            raise ConfigError(
+                f"makers fill bearing {designation!r} differently",
+                mend=f"Name one of {', '.join(rows)}; or {others}",
+            )
+        raise ConfigError(
+            f"bearing designation {designation!r} is not in the catalogue",
+            mend=f"Known are {', '.join(sorted(CATALOGUE))}; {others}",
+        )
 
     def _from_orders(self) -> BearingGeometry:
         """What the maker publishes for this very bearing holds; a designation is then only its name."""

@@ -239,7 +239,8 @@ def test_the_reader_is_told_whose_bearing_it_is(inner_race: Path) -> None:
 
     assert "9 rolling elements, 6205 of the catalogue: Case Western" in told("--bearing", "6205-2RS")
     assert "13 rolling elements, NU206 of the catalogue: published orders" in told("--bearing", "NU 206 ECP")
-    assert "10 rolling elements, 6210, estimated" in told("--bearing", "6210", "--balls", 10)
+    assert "10 rolling elements, 6214, estimated" in told("--bearing", "6214", "--balls", 10)
+    assert "8 rolling elements, 6205, estimated" in told("--bearing", "6205", "--balls", 8)  # as counted
     assert "9 rolling elements, by the orders given" in told("--orders", 3.585, 5.415)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,31 @@ def test_rows_come_back_by_lane_alarms_first_in_order(tmp_path: Path) -> None:
     assert [b.after_seq for b in batches] == [0, 0, 0, 0]
     assert buffer.status().rows == 0
     buffer.close()
+
+
+def test_stretches_of_vectors_and_single_rows_keep_order_times_and_values(tmp_path: Path) -> None:
+    """Long stretches go into the file by another statement than short ones and single rows."""
+    rng = np.random.default_rng(11)
+    records: list[Record] = []
+    for n in range(60):
+        first = 1_000_000 * n + int(rng.integers(0, 900_000))
+        for i in range(int(rng.integers(1, 40))):
+            vector = features(first + i * 1000)
+            records.append(replace(vector, machine=f"pump-{n % 3}", values=rng.normal(size=2).astype("f4")))
+        singles: list[Record] = [alarm(first), Reading("temp", "temperature", 1.5, "degc", stamp(first))]
+        records += singles[: n % 3]
+    buffer = opened(tmp_path / "b.db")
+    for i in range(0, len(records), 170):
+        buffer.write(records[i : i + 170])
+    rows = [row for batch in drained(buffer) for row in batch.rows]
+    buffer.close()
+    kinds = {FeatureVector: "features", Advisory: "advisory", Reading: "reading"}
+    assert len(rows) == len(records) > 1000
+    for row in rows:
+        record = records[row.seq - min(r.seq for r in rows)]
+        assert (row.kind, row.stamp) == (kinds[type(record)], record.stamp)
+        if isinstance(record, FeatureVector):
+            assert (row.subject, row.body) == (record.machine, record.values.tobytes())
 
 
 def test_after_seq_names_the_row_sent_before(tmp_path: Path) -> None:

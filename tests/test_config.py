@@ -84,6 +84,8 @@ def test_a_bearing_is_said_in_any_of_these_ways(tmp_path: Path, written: str, ro
         ("{ bpfo_order = 3.58, bpfi_order = 5.42, balls = 9 }", "no geometry beside them"),
         ("{ bpfo_order = 90.0, bpfi_order = 135.3 }", "not an order of the shaft"),
         ('{ designation = "22220" }', "as the maker publishes them"),
+        ('{ designation = "6309 C3" }', "Name one of 6309-NTN, 6309-TIMKEN"),
+        ('{ designation = "NU310", balls = 13 }', "no boundary dimensions for 'NU310'"),
         ("{ balls = 8 }", "bpfo_order and bpfi_order, or balls"),
         ("{ bpfo = 3.58 }", "'bpfo'"),
     ],

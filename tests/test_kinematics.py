@@ -44,6 +44,8 @@ PUBLISHED_ORDERS = {
     "6205": (3.5848, 5.4152, 4.7135 / 2, 0.3983),  # SKF
     "NU205": (104.65 / 20, 155.35 / 20, NOT_TOLD, NOT_TOLD),  # measured at 20 Hz
     "NU206": (5.24, 7.76, 2.49, 0.40),  # Schaeffler
+    "22228": (205.3 / 25, 269.7 / 25, 89.1 / 25, 10.8 / 25),  # SKF, at 1500 rpm
+    "6308": (NOT_TOLD, NOT_TOLD, 4.078 / 2, NOT_TOLD),  # SKF
     "22205": (6.1852, 8.8148, 5.4030 / 2, 0.4123),  # Schaeffler
     "32305": (5.111, 7.889, 2.203, 0.393),
     "352213": (8.071, 10.929, 3.164, 0.425),
@@ -89,7 +91,7 @@ def test_rollers_fit_the_raceways_that_makers_print() -> None:
 def test_every_row_has_a_source_and_all_series_asked_for_are_there() -> None:
     assert set(f.CATALOGUE) == set(f.CATALOGUE_SOURCES)
     assert all(len(source) > 15 for source in f.CATALOGUE_SOURCES.values())
-    for series in ("62", "NU2", "222"):
+    for series in ("62", "63", "NU2", "222"):
         assert any(name.startswith(series) for name in f.CATALOGUE), series
 
 
@@ -102,13 +104,15 @@ def test_every_row_has_a_source_and_all_series_asked_for_are_there() -> None:
         ("22205 E1K/C3", "22205"),
         ("6203-PADERBORN", "6203-PADERBORN"),
         ("6205-KAIST", "6205-KAIST"),
+        ("6309-ntn", "6309-NTN"),
+        ("6312 C3", "6312"),
     ],
 )
 def test_a_designation_is_found_with_its_suffixes(designation: str, row: str) -> None:
     assert f.catalogued(designation) == (row, f.CATALOGUE[row])
 
 
-@pytest.mark.parametrize("designation", ["6206", "62052", "620", "NU2052", "U205", "22220", "", "RS"])
+@pytest.mark.parametrize("designation", ["6214", "62052", "620", "6309", "NU2052", "U205", "22220", "", "RS"])
 def test_a_designation_that_is_not_there_is_not_taken_for_another(designation: str) -> None:
     assert f.catalogued(designation) is None
 
@@ -141,21 +145,24 @@ def test_orders_that_contradict_each_other_are_refused(orders: tuple[float, ...]
         f.geometry_from_orders(*orders)
 
 
-@pytest.mark.parametrize(
-    ("designation", "known"), [("6205-2RS", "6205"), ("6203", "6203"), ("6204", "UER204"), ("6204", "6204")]
-)
-def test_a_geometry_estimated_from_boundary_dimensions_is_good_to_one_per_cent(
-    designation: str, known: str
-) -> None:
+# How far the estimate may be off, for each series that is estimated.
+OFF = {"62": 0.025, "63": 0.025, "NU2": 0.005, "222": 0.005}
+
+
+@pytest.mark.parametrize("known", [name for name in f.CATALOGUE if name.startswith(tuple(OFF))])
+def test_a_geometry_estimated_from_boundary_dimensions_is_as_good_as_the_docs_say(known: str) -> None:
     true = f.CATALOGUE[known].frequencies(1.0)
-    estimate = f.estimated_geometry(designation, f.CATALOGUE[known].balls).frequencies(1.0)
-    assert estimate.bpfo_hz == pytest.approx(true.bpfo_hz, rel=0.01)
-    assert estimate.bpfi_hz == pytest.approx(true.bpfi_hz, rel=0.01)
+    estimate = f.estimated_geometry(known, f.CATALOGUE[known].balls).frequencies(1.0)
+    off = next(off for series, off in OFF.items() if known.startswith(series))
+    if known in ("6202", "6203", "6204", "6205", "6206", "6207", "6208"):
+        off = 0.01
+    assert estimate.bpfo_hz == pytest.approx(true.bpfo_hz, rel=off)
+    assert estimate.bpfi_hz == pytest.approx(true.bpfi_hz, rel=off)
 
 
-@pytest.mark.parametrize("designation", ["NU205", "22208", "6", "62", "6299", "abc"])
+@pytest.mark.parametrize("designation", ["NU305", "NU1010", "22308", "6", "62", "6299", "abc", "222", "NU2"])
 def test_a_bearing_that_cannot_be_estimated_is_refused(designation: str) -> None:
-    with pytest.raises(ValueError, match="6200 to 6220"):
+    with pytest.raises(ValueError, match="6200 to 6238"):
         f.estimated_geometry(designation, 9)
 
 

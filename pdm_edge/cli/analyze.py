@@ -29,7 +29,8 @@ from pdm_edge.errors import ConfigError
 )
 @click.option("--speed-rpm", type=float, callback=positive, help="Speed of the shaft.")
 @click.option(
-    "--bearing", help="Designation from the catalogue, such as 6205, or a 62xx or 63xx with --balls."
+    "--bearing",
+    help="Designation from the catalogue, such as 6205; others of series 62, 63, NU2, NU22, 222 with --balls",
 )
 @click.option(
     "--orders",
@@ -37,7 +38,11 @@ from pdm_edge.errors import ConfigError
     metavar="BPFO BPFI",
     help="Passes of both races for each turn, as the maker publishes them; instead of --bearing.",
 )
-@click.option("--balls", type=int, help="Counted number of balls, for a bearing not in the catalogue.")
+@click.option(
+    "--balls",
+    type=int,
+    help="Counted number of balls or rollers of one row, for a bearing not in the catalogue.",
+)
 @click.option(
     "--ball-mm", type=float, help="Ball diameter; with --balls and --pitch-mm instead of --bearing."
 )
@@ -129,7 +134,7 @@ def _bearing_basis(options: dict[str, Any], geometry: f.BearingGeometry) -> str:
     row = None if options["bearing"] is None else f.catalogued(options["bearing"])
     if options["orders"] is not None:
         source = "by the orders given"
-    elif row is not None:
+    elif row is not None and options["balls"] in (None, row[1].balls):
         source = f"{row[0]} of the catalogue: {f.CATALOGUE_SOURCES[row[0]]}"
     elif options["bearing"] is not None:
         source = f"{options['bearing']}, estimated from its boundary dimensions"

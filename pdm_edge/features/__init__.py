@@ -5,7 +5,13 @@ whole set from one transform. Nothing here imports scipy.signal or scipy.stats.
 """
 
 from pdm_edge.features.bearing import BearingFrequencies, BearingGeometry, geometry_from_orders
-from pdm_edge.features.catalogue import CATALOGUE, CATALOGUE_SOURCES, catalogued, estimated_geometry
+from pdm_edge.features.catalogue import (
+    CATALOGUE,
+    CATALOGUE_SOURCES,
+    catalogued,
+    estimated_geometry,
+    makers_rows,
+)
 from pdm_edge.features.envelope import envelope_spectrum
 from pdm_edge.features.extractor import FeatureExtractor, windows_matrix
 from pdm_edge.features.integration import displacement_rms, integrate
@@ -93,6 +99,7 @@ __all__ = [
     "kurtogram",
     "kurtosis",
     "line_amplitudes",
+    "makers_rows",
     "octave_bands_hz",
     "order_resample",
     "peak",

@@ -32,10 +32,17 @@ class LaneReader:
         No number is higher; `BEYOND` if that is not known.
     fits
         Whether a row can have been written so; one that does not counts as one that cannot be read.
+    is_end
+        Whether the first or last row, which may not fit, has a number that can be believed.
     """
 
     def __init__(
-        self, source: sqlite3.Connection, lane: Lane, highest: int, fits: Callable[[Values], bool]
+        self,
+        source: sqlite3.Connection,
+        lane: Lane,
+        highest: int,
+        fits: Callable[[Values], bool],
+        is_end: Callable[[Values], bool],
     ) -> None:
         self.holes: list[tuple[int, int]] = []
         """Numbers of the rows before and behind what could not be read; 0 and `BEYOND` for none."""
@@ -46,6 +53,7 @@ class LaneReader:
         self._lane = lane
         self._highest = highest
         self._fits = fits
+        self._is_end = is_end
 
     def rows(self) -> Iterator[Values]:
         """What can be read, in order of its numbers."""
@@ -70,24 +78,30 @@ class LaneReader:
             return  # empty
         low, high = low or 0, high or self._highest
         self.last = high if self.end_is_known else 0
-        limit = _CHUNK
+        limit, is_behind_row = _CHUNK, False
         while low <= high:
-            found = self._fetch(low, high, limit)
+            found = self._fetch(low, high, limit, is_behind_row)
             if found:
                 yield from found
-                low, limit = found[-1][0] + 1, _CHUNK
+                low, limit, is_behind_row = found[-1][0] + 1, _CHUNK, True
             elif found is not None:
                 return
             elif limit > 1:
                 limit //= 8
             else:
                 yield None
-                low, limit = self._behind_damage(low, high), _CHUNK
+                low, limit, is_behind_row = self._behind_damage(low, high), _CHUNK, False
 
-    def _fetch(self, low: int, high: int, limit: int) -> list[Values] | None:
+    def _fetch(self, low: int, high: int, limit: int, is_behind_row: bool = False) -> list[Values] | None:
+        """Rows from a number on, None if they cannot be read.
+
+        In a page where a number is damaged, SQLite may find its way to a row too far on without an error.
+        So what is known to be right behind a row is read from that row on.
+        """
+        begin, limit = low - is_behind_row, max(limit, 1) + is_behind_row
         try:
             query = f"SELECT {COLUMNS} FROM outbox_{self._lane} WHERE seq >= ? ORDER BY seq LIMIT ?"
-            cursor = self._source.execute(query, (low, max(limit, 1)))
+            cursor = self._source.execute(query, (begin, limit))
             found, size = [], 0
             for row in cursor:
                 found.append(row)
@@ -98,6 +112,8 @@ class LaneReader:
         except sqlite3.Error:
             return None
         # What is no error to SQLite may still be none of our rows.
+        if is_behind_row and (not found or found.pop(0)[0] != begin):
+            return None
         numbers = [row[0] for row in found]
         in_order = all(a < b for a, b in itertools.pairwise(numbers))
         return found if in_order and (not numbers or low <= numbers[0] <= numbers[-1] <= high) else None
@@ -127,4 +143,4 @@ class LaneReader:
             return None
         if found is None:
             return 0
-        return int(found[0]) if 0 < found[0] <= self._highest and self._fits(found) else None
+        return int(found[0]) if 0 < found[0] <= self._highest and self._is_end(found) else None

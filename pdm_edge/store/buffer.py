@@ -113,9 +113,7 @@ class Buffer:
             return
         rows = [record if type(record) is FeatureVector else to_stored(record) for record in records]
         with self._lock:
-            is_urgent = any(row.about.lane in _URGENT for row in rows if type(row) is Stored)
-            waits = self._commit_s > 0 and not is_urgent
-            if waits and len(self._pending) + len(rows) <= _PENDING_MOST:
+            if self._may_wait(rows):
                 self._pending += rows
                 self._start_timer()
             else:
@@ -289,7 +287,7 @@ class Buffer:
             if is_last:
                 self._writer.note_last(connection)
             self._trend.write(connection)
-            self._file.note_size()
+            self._file.note_written(self._writer.inserted_bytes)
         self._trend.written()
         self._trend.add(self._writer.keep())
 
@@ -309,6 +307,11 @@ class Buffer:
     def _in_flight(self) -> dict[Lane, int]:
         """Through where each lane was handed out: those rows stay."""
         return {lane: batch.through_seq for (lane, want), batch in self._handed_out.items() if not want}
+
+    def _may_wait(self, rows: Sequence[FeatureVector | Stored]) -> bool:
+        if self._commit_s <= 0 or len(self._pending) + len(rows) > _PENDING_MOST:
+            return False
+        return not any(row.about.lane in _URGENT for row in rows if type(row) is Stored)
 
     def _start_timer(self) -> None:
         if self._timer is None:

@@ -40,6 +40,7 @@ class BufferFile:
         self._plan = plan(max_mb)
         self._held_pages: int | None = None
         self._noted_pages = _UNKNOWN_PAGES
+        self._unasked_bytes = 0
         self._may_be_too_large = True
         self._given_bytes = 0
         self._opened_as: tuple[int, int] | None = None
@@ -126,9 +127,16 @@ class BufferFile:
             self.is_suspect = self._identity() != self._opened_as
         return StoreError(f"cannot be written: {error}", where=where, mend="Check disk and permissions")
 
-    def note_size(self) -> None:
-        """Within a transaction, where asking for the size takes no lock of its own."""
-        (self._noted_pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+    def note_written(self, n_bytes: int) -> None:
+        """Within a transaction, where asking for the size takes no lock of its own.
+
+        It is asked for when what was written since may take half of the room that there was.
+        """
+        self._unasked_bytes -= n_bytes
+        if self._unasked_bytes <= 0:
+            (self._noted_pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+            room_pages = int(_EVICT_ABOVE * self._plan.max_pages) - self._noted_pages
+            self._unasked_bytes = room_pages * PAGE_BYTES // 2
 
     @property
     def is_crowded(self) -> bool:
@@ -204,6 +212,8 @@ class BufferFile:
         return self.ballast.free_bytes() < beside_bytes + low_bytes
 
     def _is_deleted(self) -> bool:
+        if os.access(self._path_text, os.F_OK):
+            return False
         try:
             os.stat(self._path_text)
         except FileNotFoundError:
@@ -222,7 +232,7 @@ class BufferFile:
 
     def _open(self, *, check: bool = False, condemned: bool = False) -> Path | None:
         try:
-            self._noted_pages = _UNKNOWN_PAGES
+            self._noted_pages, self._unasked_bytes = _UNKNOWN_PAGES, 0
             self.connection, aside = open_file(self.path, self._plan, check, condemned)
         except OSError as error:
             raise StoreError(f"cannot be opened: {error}", where=str(self.path)) from error

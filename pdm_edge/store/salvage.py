@@ -110,8 +110,14 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, known_last: int 
     saved = unsent = 0
     known = max(known_last or 0, accounts.noted_last or 0)
     readers = []
+
+    def fits(row: Values) -> bool:
+        return _fits(row, headers)
+
     for lane in LANES:
-        reader = LaneReader(source, lane, known or BEYOND, lambda row: _fits(row, headers))
+        # Where all headers are lost no row fits, but the numbers still say how many there were.
+        is_end = fits if headers else _has_types
+        reader = LaneReader(source, lane, known or BEYOND, fits, is_end)
         readers.append(reader)
         for rows in _chunks(reader.rows()):
             try:
@@ -280,11 +286,16 @@ def _copy_about(source: sqlite3.Connection, into: sqlite3.Connection) -> Mapping
 
 def _fits(row: Values, headers: Mapping[int, int | None]) -> bool:
     """Whether a row can have been written so."""
-    _, header, after_ns, body = row
-    if header not in headers or not isinstance(after_ns, int) or not isinstance(body, bytes):
+    _, header, _, body = row
+    if header not in headers or not _has_types(row):
         return False
     size = headers[header]
     return size is None or len(body) == size
+
+
+def _has_types(row: Values) -> bool:
+    _, header, after_ns, body = row
+    return isinstance(header, int) and isinstance(after_ns, int) and isinstance(body, bytes)
 
 
 def _insert(into: sqlite3.Connection, table: str, columns: str, row: Values) -> None:

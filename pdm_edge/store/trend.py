@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MINUTE_NS: Final = 60_000_000_000
 _MOST_COLUMNS: Final = 1990  # SQLite's default limit is 2000
 _SHARE: Final = 10
-_AT_ONCE: Final = 500
+_AT_ONCE_BYTES: Final = 49_152
 _BYTES_A_VALUE: Final = 10
 
 
@@ -33,10 +33,18 @@ class Stretch(NamedTuple):
 
     like: FeatureVector
     """The first of them."""
-    times_ns: Sequence[int]
-    """Their monotonic times."""
-    bodies: Sequence[bytes]
-    """float32 little endian, as they are stored."""
+    from_ns: int
+    """What their times are counted from, on the monotonic clock."""
+    after_ns: Sequence[int]
+    body: bytes
+    """Their values end to end, float32 little endian, as they are stored."""
+
+    def bodies(self) -> list[bytes]:
+        """The values of each."""
+        if len(self.after_ns) == 1:
+            return [self.body]
+        size = len(self.body) // len(self.after_ns)
+        return [self.body[i : i + size] for i in range(0, len(self.body), size)]
 
 
 @dataclass(slots=True)
@@ -49,6 +57,7 @@ class _Minute:
     seen: npt.NDArray[np.int64]
     highest: npt.NDArray[np.float32]
     windows: int = 0
+    waiting_bytes: int = 0
 
     def fold(self) -> None:
         """Work off what waits, many at a time: one by one would cost as much as storing them."""
@@ -67,6 +76,7 @@ class _Minute:
             self.highest = np.maximum(self.highest, np.where(known, values, -np.inf).max(axis=0))
         self.windows += len(values)
         self.waiting = []
+        self.waiting_bytes = 0
 
 
 class Trend:
@@ -88,18 +98,20 @@ class Trend:
 
     def add(self, stretches: Sequence[Stretch]) -> None:
         """Take in vectors that were stored."""
-        for like, times_ns, bodies in stretches:
-            first, last = min(times_ns) // MINUTE_NS, max(times_ns) // MINUTE_NS
-            if first == last:
-                self._take_in(like, like.stamp.monotonic_ns, first, bodies)
+        for stretch in stretches:
+            like, from_ns, after_ns, body = stretch
+            first = (from_ns + min(after_ns)) // MINUTE_NS
+            if first == (from_ns + max(after_ns)) // MINUTE_NS:
+                self._take_in(like, like.stamp.monotonic_ns, first, body)
                 continue
-            rows = zip(times_ns, bodies, strict=True)
-            for minute, group in itertools.groupby(rows, key=lambda row: row[0] // MINUTE_NS):
+            rows = zip(after_ns, stretch.bodies(), strict=True)
+            for minute, group in itertools.groupby(rows, key=lambda row: (from_ns + row[0]) // MINUTE_NS):
                 begin, *rest = group
-                self._take_in(like, begin[0], minute, [begin[1], *(body for _, body in rest)])
+                bodies = [begin[1], *(piece for _, piece in rest)]
+                self._take_in(like, from_ns + begin[0], minute, b"".join(bodies))
 
-    def _take_in(self, like: FeatureVector, monotonic_ns: int, minute: int, bodies: Sequence[bytes]) -> None:
-        """Bodies of one minute; `monotonic_ns` is the time of the first."""
+    def _take_in(self, like: FeatureVector, monotonic_ns: int, minute: int, body: bytes) -> None:
+        """Values of one minute; `monotonic_ns` is the time of the first."""
         key = like.machine, like.schema.id
         held = self._minutes.get(key)
         if held is None or held.minute != minute or held.stamp.boot_id != like.stamp.boot_id:
@@ -116,8 +128,9 @@ class Trend:
                 np.zeros(n, dtype=np.int64),
                 np.full(n, -np.inf, dtype=np.float32),
             )
-        held.waiting += bodies
-        if len(held.waiting) >= _AT_ONCE:
+        held.waiting.append(body)
+        held.waiting_bytes += len(body)
+        if held.waiting_bytes >= _AT_ONCE_BYTES:
             held.fold()
 
     def _end(self, machine: str, minute: _Minute) -> None:

@@ -8,22 +8,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
-from pdm_edge.records import GOOD, LANES, FeatureSchema, FeatureVector, Lane, Stamp
+from pdm_edge.records import LANES, FeatureSchema, FeatureVector, Lane, Stamp
 from pdm_edge.store import trend
 from pdm_edge.store.migrations import LAST_SEQ
 from pdm_edge.store.rows import About, Stored, about_features, clock_row
 
-_FIRST: Final = {
-    lane: f"INSERT INTO outbox_{lane} (header, after_ns, body, seq) VALUES (?, ?, ?, ?)" for lane in LANES
+_ROW: Final = {
+    lane: f"INSERT INTO outbox_{lane} (seq, header, after_ns, body) VALUES (?, ?, ?, ?)" for lane in LANES
 }
-# Behind a row of the same lane SQLite gives the next number by itself, and is faster so; many rows in
-# one statement take two thirds of the time that they take one by one.
-_NEXT: Final = {lane: f"INSERT INTO outbox_{lane} (header, after_ns, body) VALUES " for lane in LANES}
-_AT_ONCE: Final = 32
-_VALUES_A_ROW: Final = 3
-_MARKS: Final = {n * _VALUES_A_ROW: ", ".join(["(?, ?, ?)"] * n) for n in range(1, _AT_ONCE + 1)}
-_LITTLE: Final = sys.byteorder == "little"
+# A stretch of vectors in one statement takes a third of the time that they take one by one: their times
+# are an array, their values lie end to end. Behind its first row SQLite gives the numbers, and is faster so.
+_STRETCH: Final = (
+    "INSERT INTO outbox_feature (seq, header, after_ns, body)"
+    " SELECT CASE WHEN key = 0 THEN ?1 END, ?2, value, substr(?3, 1 + key * ?4, ?4) FROM json_each(?5)"
+)
+_STRETCH_LEAST: Final = 8
+_ROW_BYTES: Final = 24  # of a row beside its body: its number, header, time and places in the page
 _HEADER: Final = "boot_id, clock_trusted, kind, subject, schema_id, context"
 # SQLite stores whole numbers below this in 6 bytes.
 _AFTER_MOST_NS: Final = 1 << 47
@@ -69,6 +71,8 @@ class RowWriter:
         self._new_headers: dict[tuple[About, str, bool], _Header] = {}
         self._new_boots: dict[str, int | None] = {}
         self._stretches: list[trend.Stretch] = []
+        self.inserted_bytes = 0
+        """About what the rows of this transaction take in the file."""
         self._seq = self._kept_seq = 0
         self._version = self._kept_version = -1
 
@@ -89,62 +93,45 @@ class RowWriter:
 
     def forget(self) -> None:
         self._new_headers, self._new_boots, self._stretches = {}, {}, []
+        self.inserted_bytes = 0
         self._seq, self._version = self._kept_seq, self._kept_version
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[FeatureVector | Stored]) -> int:
         """Write rows, in this order; return the number of the last."""
         self._check_numbers(connection)
-        runs: list[tuple[Lane, int, list[Any]]] = []
-        values: list[Any] = []
-        lane: Lane | None = None
         clock_rows: list[Stored] = []
+        singles: dict[Lane, list[tuple[int, int, int, bytes]]] = {}
         seen: dict[object, _Header] = {}  # in this batch: what is alike is looked up once
-        # Like the vector before it: then it needs no look at all.
-        machine = state = boot_id = ""
-        schema: FeatureSchema | None = None
-        quality, window_s, trusted = GOOD, 0.0, False
-        number = from_ns = offset_ns = 0
-        begun: list[tuple[FeatureVector | Stored, int, int, list[Any]]] = []
         seq = self._seq
-        for row in rows:
-            seq += 1
-            stamp = row.stamp
-            monotonic_ns = stamp.monotonic_ns
-            if type(row) is FeatureVector:
-                if (
-                    row.schema is schema
-                    and row.machine == machine
-                    and row.state == state
-                    and row.window_s == window_s
-                    and row.quality is quality
-                    and stamp.boot_id == boot_id
-                    and stamp.clock_trusted is trusted
-                    and -CLOCK_TOLERANCE_NS <= stamp.utc_ns - monotonic_ns - offset_ns <= CLOCK_TOLERANCE_NS
-                ):
-                    values += (number, monotonic_ns - from_ns, row.values.tobytes())
-                    continue
-                machine, state, window_s, quality = row.machine, row.state, row.window_s, row.quality
-                schema = row.schema if _LITTLE else None
-            else:
-                schema = None
-            boot_id, trusted = stamp.boot_id, stamp.clock_trusted
+        rest = iter(rows)
+        row = next(rest, None)
+        while row is not None:
             key = _key(row)
             header = seen.get(key)
-            if header is None or not header.covers(stamp):
-                clock_rows += self._learn_boot(connection, stamp)
+            if header is None or not header.covers(row.stamp):
+                clock_rows += self._learn_boot(connection, row.stamp)
                 header = seen[key] = self._header(connection, row)
-            number, from_ns, offset_ns = header
-            if _lane(row) != lane:
-                lane, values = _lane(row), []
-                runs.append((lane, seq, values))
-            begun.append((row, from_ns, len(values), values))
-            values += (number, monotonic_ns - from_ns, _body(row))
-        self._stretches += _stretches(begun)
-        for into, first_seq, values in runs:
-            connection.execute(_FIRST[into], (*values[:_VALUES_A_ROW], first_seq))
-            for i in range(_VALUES_A_ROW, len(values), _AT_ONCE * _VALUES_A_ROW):
-                piece = values[i : i + _AT_ONCE * _VALUES_A_ROW]
-                connection.execute(_NEXT[into] + _MARKS[len(piece)], piece)
+            if isinstance(row, FeatureVector):
+                stretch, row = _stretch(row, rest, header)
+                self._stretches.append(stretch)
+                count, body = len(stretch.after_ns), stretch.body
+                if count >= _STRETCH_LEAST:
+                    times = msgspec.json.encode(stretch.after_ns).decode()
+                    connection.execute(_STRETCH, (seq + 1, header.id, body, len(body) // count, times))
+                else:
+                    bodies = stretch.bodies()
+                    for i in range(count):
+                        one = (seq + 1 + i, header.id, stretch.after_ns[i], bodies[i])
+                        singles.setdefault("feature", []).append(one)
+            else:
+                count, body = 1, row.body
+                after_ns = row.stamp.monotonic_ns - header.from_monotonic_ns
+                singles.setdefault(row.about.lane, []).append((seq + 1, header.id, after_ns, body))
+                row = next(rest, None)
+            self.inserted_bytes += len(body) + count * _ROW_BYTES
+            seq += count
+        for lane, values in singles.items():
+            connection.executemany(_ROW[lane], values)
         self._seq = seq
         if clock_rows:
             self.insert(connection, clock_rows)
@@ -232,24 +219,43 @@ def _key(row: FeatureVector | Stored) -> object:
     return row.about, boot
 
 
-def _lane(row: FeatureVector | Stored) -> Lane:
-    return "feature" if isinstance(row, FeatureVector) else row.about.lane
+def _stretch(
+    first: FeatureVector, rest: Iterator[FeatureVector | Stored], header: _Header
+) -> tuple[trend.Stretch, FeatureVector | Stored | None]:
+    """A vector, those behind it that differ in time and values only, and the row that follows them.
 
-
-def _body(row: FeatureVector | Stored) -> bytes:
-    return row.values.astype("<f4", copy=False).tobytes() if isinstance(row, FeatureVector) else row.body
-
-
-def _stretches(
-    begun: Sequence[tuple[FeatureVector | Stored, int, int, list[Any]]],
-) -> Iterator[trend.Stretch]:
-    """From where each begins: its first row, what its times count from, and its place in a list of values."""
-    for i, (like, from_ns, start, values) in enumerate(begun):
-        if isinstance(like, FeatureVector):
-            ends_here = i + 1 == len(begun) or begun[i + 1][3] is not values
-            end = len(values) if ends_here else begun[i + 1][2]
-            times_ns = [from_ns + after_ns for after_ns in values[start + 1 : end : _VALUES_A_ROW]]
-            yield trend.Stretch(like, times_ns, values[start + 2 : end : _VALUES_A_ROW])
+    Most rows of a gateway pass through here one by one.
+    """
+    machine, schema, state, window_s = first.machine, first.schema, first.state, first.window_s
+    quality, boot_id, trusted = first.quality, first.stamp.boot_id, first.stamp.clock_trusted
+    from_ns = header.from_monotonic_ns
+    lowest_ns, highest_ns = header.offset_ns - CLOCK_TOLERANCE_NS, header.offset_ns + CLOCK_TOLERANCE_NS
+    after_ns = [first.stamp.monotonic_ns - from_ns]
+    values: list[Any] = [first.values]  # bytes-like, which NumPy does not declare for every Python
+    follows = None
+    for row in rest:
+        stamp = row.stamp
+        monotonic_ns = stamp.monotonic_ns
+        if (
+            type(row) is FeatureVector
+            and row.schema is schema
+            and row.machine == machine
+            and row.state == state
+            and row.window_s == window_s
+            and row.quality is quality
+            and stamp.boot_id == boot_id
+            and stamp.clock_trusted is trusted
+            and lowest_ns <= stamp.utc_ns - monotonic_ns <= highest_ns
+        ):
+            after_ns.append(monotonic_ns - from_ns)
+            values.append(row.values)
+        else:
+            follows = row
+            break
+    body = b"".join(values)
+    if sys.byteorder != "little":
+        body = np.frombuffer(body, dtype=np.float32).astype("<f4").tobytes()
+    return trend.Stretch(first, from_ns, after_ns, body), follows
 
 
 def _note_last(connection: sqlite3.Connection, seq: int | None) -> None:
