@@ -303,3 +303,75 @@ def test_a_file_that_cannot_be_opened_again_is_an_error_of_the_store_also_at_clo
     buffer = opened(path)
     assert buffer.status().lanes["feature"].rows == 20
     buffer.close()
+
+
+def crashed(path: Path, writes: int) -> set[int]:
+    """A buffer as a crash leaves it, its rows still in the write-ahead log; returns their numbers."""
+    buffer = opened(path)
+    for n in range(writes):
+        buffer.write([features(10 * n + i) for i in range(10)])
+    held = numbers(path)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(path.with_name(path.name + suffix), path.with_name("image" + suffix))
+    buffer.close()
+    for suffix in ("", "-wal"):
+        path.with_name("image" + suffix).rename(path.with_name(path.name + suffix))
+    return held
+
+
+FRAME = 24 + PAGE
+
+
+@pytest.mark.parametrize("spot", ["header", "first frame", "middle"])
+def test_a_damaged_log_is_told_and_no_number_is_given_twice(tmp_path: Path, spot: str) -> None:
+    path = tmp_path / "b.db"
+    held = crashed(path, 40)
+    log = path.with_name("b.db-wal")
+    frames = (log.stat().st_size - 32) // FRAME
+    at = {"header": 17, "first frame": 32 + 100, "middle": 32 + frames // 2 * FRAME + 500}[spot]
+    with log.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(b"damaged!")
+    buffer = opened(path)
+    buffer.write([alarm(1)])
+    batches = drained(buffer)
+    buffer.close()
+    rows = [row for batch in batches for row in batch.rows]
+    gaps = [msgspec.json.decode(row.body) for row in rows if row.kind == "gap"]
+    assert ["the log of the buffer was damaged" in gap["why"] for gap in gaps] == [True]
+    assert buffer.counters["log damaged"] == 1
+    kept = {row.seq for row in rows if row.kind == "features"}
+    assert kept < held
+    assert bool(kept) == (spot == "middle")
+    assert min(row.seq for row in rows if row.kind != "features") > max(held)
+    again = opened(path)
+    assert again.counters["log damaged"] == 0
+    again.close()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 24, 300, FRAME - 1, FRAME])
+def test_a_log_that_a_crash_has_cut_is_no_damage(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "b.db"
+    held = crashed(path, 20)
+    log = path.with_name("b.db-wal")
+    log.write_bytes(log.read_bytes()[: log.stat().st_size - cut])
+    buffer = opened(path)
+    seen, *_ = told(buffer)
+    assert buffer.counters["log damaged"] == 0
+    assert len(held - seen) <= 10  # the last write, which had not returned
+    buffer.close()
+
+
+def test_a_log_that_begins_anew_with_the_old_frames_behind_it_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    crashed(path, 30)
+    log = path.with_name("b.db-wal")
+    old = log.read_bytes()
+    connection = sqlite3.connect(path)  # works the log off into the file, and removes it
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    log.write_bytes(bytes(32) + old[32:])  # a new header, not written whole yet
+    buffer = opened(path)
+    assert buffer.counters["log damaged"] == 0
+    assert buffer.status().rows == 300
+    buffer.close()

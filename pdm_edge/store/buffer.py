@@ -29,7 +29,7 @@ from pdm_edge.store.file import SHARES, BufferFile, DamagedError
 from pdm_edge.store.opening import is_damage
 from pdm_edge.store.room import Room
 from pdm_edge.store.rows import Stored, to_stored
-from pdm_edge.store.salvage import salvage
+from pdm_edge.store.salvage import leave_numbers_out, salvage
 from pdm_edge.store.status import BufferStatus, query_status
 from pdm_edge.store.trend import Trend
 from pdm_edge.store.writing import RowWriter
@@ -243,12 +243,20 @@ class Buffer:
         settling.mark_on_request(self._file, self._on_request)
         if aside is not None:
             why = f"the buffer file was damaged; it is kept as {aside.name}; {found.told}"
-            gap = Gap("buffer", "rows", found.lost, why, self._clock.stamp(), found.first, found.last)
-            try:
-                self._commit([to_stored(gap)])
-            except StoreError as error:
-                logger.error("the loss is told later: %s", error)
-                self._pending.append(to_stored(gap))
+            self._tell(Gap("buffer", "rows", found.lost, why, self._clock.stamp(), found.first, found.last))
+        if self._file.lost_commits:
+            with self._file.transaction() as connection:
+                last = leave_numbers_out(connection)
+            why = f"the log of the buffer was damaged; its last {self._file.lost_commits} commits are lost"
+            self._tell(Gap("buffer", "rows", 0, why, self._clock.stamp(), first=last + 1))
+            self.counters["log damaged"] += 1
+
+    def _tell(self, gap: Gap) -> None:
+        try:
+            self._commit([to_stored(gap)])
+        except StoreError as error:
+            logger.error("the loss is told later: %s", error)
+            self._pending.append(to_stored(gap))
 
     def _begin_again(self, *, condemned: bool = False) -> None:
         aside = self._file.renew(condemned=condemned)

@@ -45,6 +45,8 @@ class BufferFile:
         self._given_bytes = 0
         self._opened_as: tuple[int, int] | None = None
         self.is_suspect = False
+        self.lost_commits = 0
+        """Transactions that were lost with a damaged write-ahead log when it was opened."""
         self.ballast = Ballast(path.with_name(path.name + "-ballast"), self._plan.ballast_bytes)
         self.connection: sqlite3.Connection
         try:
@@ -233,7 +235,7 @@ class BufferFile:
     def _open(self, *, check: bool = False, condemned: bool = False) -> Path | None:
         try:
             self._noted_pages, self._unasked_bytes = _UNKNOWN_PAGES, 0
-            self.connection, aside = open_file(self.path, self._plan, check, condemned)
+            self.connection, aside, lost = open_file(self.path, self._plan, check, condemned)
         except OSError as error:
             raise StoreError(f"cannot be opened: {error}", where=str(self.path)) from error
         try:
@@ -246,6 +248,7 @@ class BufferFile:
             self.connection.close()
             raise
         self._opened_as = self._identity()
+        self.lost_commits = lost
         return aside
 
     def _check_gateway(self) -> None:

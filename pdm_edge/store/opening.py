@@ -11,6 +11,7 @@ from typing import Final
 
 from pdm_edge.errors import StoreError
 from pdm_edge.store.known_schema import PAGE_BYTES, is_ours, prepare
+from pdm_edge.store.log_check import lost_commits
 from pdm_edge.store.migrations import APPLICATION_ID, LAST_SEQ
 
 logger = logging.getLogger(__name__)
@@ -49,23 +50,26 @@ def plan(max_mb: int) -> Plan:
 
 def open_file(
     path: Path, shares: Plan, check: bool, condemned: bool
-) -> tuple[sqlite3.Connection, Path | None]:
+) -> tuple[sqlite3.Connection, Path | None, int]:
     """Open or make a buffer file.
 
     It is checked whole if it was not closed cleanly, or with `check`; if it is `condemned` it counts as
-    damaged. Returns the connection, and the path under which a damaged file was set aside (None if
-    there was none).
+    damaged. Returns the connection, the path under which a damaged file was set aside (None if there was
+    none), and how many commits were lost with a damaged log.
 
     Raises
     ------
     StoreError
         If the file is not a buffer of ours, or cannot be opened.
     """
-    set_aside_as = None
+    set_aside_as, lost = None, 0
     is_new = not path.exists() or path.stat().st_size == 0
-    if not is_new and (condemned or _is_without_head(path) or not _is_sound(path, check)):
-        set_aside_as = _set_aside(path)
-        is_new = True
+    if not is_new:
+        is_damaged = condemned or _is_without_head(path)
+        lost = 0 if is_damaged else lost_commits(path)
+        if is_damaged or not _is_sound(path, check):
+            set_aside_as = _set_aside(path)
+            is_new = True
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         if is_new:
@@ -80,7 +84,7 @@ def open_file(
         raise StoreError(
             f"cannot be opened: {error}", where=str(path), mend="Check that its folder is there and writable"
         ) from error
-    return connection, set_aside_as
+    return connection, set_aside_as, lost
 
 
 def is_damage(error: BaseException) -> bool:

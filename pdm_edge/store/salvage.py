@@ -22,6 +22,7 @@ from pdm_edge.errors import StoreError
 from pdm_edge.records import LANES, Lane
 from pdm_edge.store.around import BEYOND, CHUNK_BYTES, COLUMNS, LaneReader, Values
 from pdm_edge.store.known_schema import readable_copy
+from pdm_edge.store.migrations import LAST_SEQ
 from pdm_edge.store.refused import COLUMNS as REFUSED_COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -130,13 +131,26 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, known_last: int 
     tops += [number for lane in accounts.lanes or () for number in (lane.gone_through, lane.sent_seq)]
     last = known or max(tops)
     result = _account(into, accounts, readers, saved, unsent, last, known > 0)
-    if result.bound:
-        last += _TO_BE_SURE  # numbers that were given must not come again
     with _transaction(into):
         (begin,) = into.execute("SELECT max(gone_through) FROM lanes").fetchone()
-        _move_first(into, max(last - begin, 0))
-        into.execute("UPDATE lanes SET gone_through = max(gone_through, ?)", (last,))
+        _leave_out(into, begin, last + (_TO_BE_SURE if result.bound else 0))
     return result
+
+
+def leave_numbers_out(connection: sqlite3.Connection) -> int:
+    """Begin well behind numbers that may have been given, within the caller's transaction.
+
+    Returns the last one that is known.
+    """
+    (last,) = connection.execute(LAST_SEQ).fetchone()
+    _leave_out(connection, last, last + _TO_BE_SURE)
+    return int(last)
+
+
+def _leave_out(into: sqlite3.Connection, last: int, through: int) -> None:
+    """Numbers behind the last and through another were no row's, or are told as lost: none comes again."""
+    _move_first(into, max(through - last, 0))
+    into.execute("UPDATE lanes SET gone_through = max(gone_through, ?)", (through,))
 
 
 @contextmanager
