@@ -28,7 +28,7 @@ clean:
 	rm -rf $(VENV) .venv-tflite .pytest_cache .mypy_cache .ruff_cache build dist
 
 $(VENV)/.ready: pyproject.toml tools/make_venv.py
-	$(PYTHON) tools/make_venv.py $(VENV)
+	$(PYTHON) tools/make_venv.py $(VENV) dashboard
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml tools/make_venv.py
