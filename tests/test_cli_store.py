@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from sync_ends import filled, free_port, received, wait_for
 from test_buffer import SCHEMA, alarm, features, opened, stamp, wave
+from test_config import GOOD
 
 from pdm_edge import FeatureSchema, FeatureVector, Reading
 from pdm_edge.acquire.recordings import load_recording
@@ -277,6 +278,17 @@ def test_receive_says_what_it_cannot_use(tmp_path: Path) -> None:
 
 
 __all__ = ["SCHEMA", "Receiver", "wait_for"]
+
+
+def test_a_configuration_stands_for_its_buffer_file(database: Path) -> None:
+    config = database.with_name("machine.toml")
+    config.write_text(GOOD.replace('path = "pump-7.db"', 'path = "pump.db"'))
+    assert run("status", config).stdout == run("status", database).stdout
+    assert run("export", config, database.with_name("out.csv")).returncode == 0
+    assert "kurtosis" in database.with_name("out.csv").read_text()
+    absent = run("status", database.with_name("no.toml"))
+    assert absent.returncode == 2
+    assert "no.toml" in absent.stderr
 
 
 def test_status_counts_what_the_far_end_refuses_and_sync_tries_it_again(tmp_path: Path) -> None:

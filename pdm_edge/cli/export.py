@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from pdm_edge.cli import options
 from pdm_edge.errors import ConfigError, StoreError
 
 
 @click.command()
-@click.argument("database", type=click.Path(path_type=Path))
+@click.argument("database", type=click.Path(path_type=Path), callback=options.database)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--what",
@@ -26,7 +27,7 @@ def export(database: Path, out: Path, what: Any, subject: str, alarm: str) -> No
     """Write what the buffer file DATABASE holds to OUT: .csv, .parquet, or .npz for waveforms and spectra.
 
     Units stand in the headings. Nothing leaves the buffer, and a running monitor is not disturbed.
-    The waveforms of an .npz can be replayed.
+    The waveforms of an .npz can be replayed. A configuration (.toml) stands for its buffer file.
     """
     from pdm_edge.store.export import export_csv, export_npz, export_parquet, export_spectra_npz
 

@@ -1,8 +1,9 @@
-"""Checks of options that several commands share."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import click
 
@@ -12,3 +13,13 @@ def positive(_ctx: click.Context, _param: click.Parameter, value: float | None) 
     if value is not None and not 0 < value < math.inf:
         raise click.BadParameter(f"{value!r} is no number above 0")
     return value
+
+
+def database(_ctx: click.Context, _param: click.Parameter, value: Path) -> Path:
+    """The buffer file itself, or that of a configuration."""
+    if value.suffix.lower() != ".toml":
+        return value
+    from pdm_edge.config_file import load_config
+
+    config = load_config(value)
+    return config.path(config.store.path)

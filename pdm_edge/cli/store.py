@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pdm_edge.cli import options
 from pdm_edge.cli.show import json_line, utc_text
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("database", type=click.Path(path_type=Path))
+@click.argument("database", type=click.Path(path_type=Path), callback=options.database)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(database: Path, as_json: bool) -> None:
-    """Show what waits in the buffer file DATABASE; a running monitor is not disturbed."""
+    """Show what waits in the buffer file DATABASE; a running monitor is not disturbed.
+
+    A configuration (.toml) stands for its buffer file.
+    """
     from dataclasses import asdict
 
     from pdm_edge.store import read_status
