@@ -50,18 +50,18 @@ class BearingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if balls is not None:
             return estimated_geometry(designation, balls)
         others = (
-            "for 62xx, 63xx, NU2xx, NU22xx and 222xx add the counted balls, or rollers of one row; "
+            "For 62xx, 63xx, NU2xx, NU22xx and 222xx add the counted balls, or rollers of one row; "
             "for others give bpfo_order and bpfi_order as the maker publishes them, or balls, "
             "ball_diameter_mm, pitch_diameter_mm and contact_angle_deg"
         )
         if rows := makers_rows(designation):
             raise ConfigError(
                 f"makers fill bearing {designation!r} differently",
-                mend=f"Name one of {', '.join(rows)}; or {others}",
+                mend=f"Name one of {', '.join(rows)}. {others}",
             )
         raise ConfigError(
             f"bearing designation {designation!r} is not in the catalogue",
-            mend=f"Known are {', '.join(sorted(CATALOGUE))}; {others}",
+            mend=f"{others}. Known are {', '.join(sorted(CATALOGUE))}",
         )
 
     def _from_orders(self) -> BearingGeometry:
