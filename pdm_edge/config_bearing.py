@@ -32,6 +32,11 @@ class BearingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.bpfo_order is not None or self.bpfi_order is not None or self.bsf_order is not None:
             return self._from_orders()
         balls, ball_mm, pitch_mm = self.balls, self.ball_diameter_mm, self.pitch_diameter_mm
+        if self.contact_angle_deg and ball_mm is None:
+            raise ConfigError(
+                "contact_angle_deg counts only beside balls, ball_diameter_mm and pitch_diameter_mm",
+                mend="Leave it out, or give these",
+            )
         if self.designation is not None and ball_mm is None and pitch_mm is None:
             return self._by_name(self.designation, balls)
         if self.designation is not None or balls is None or ball_mm is None or pitch_mm is None:
@@ -48,7 +53,15 @@ class BearingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if row is not None and balls in (None, row[1].balls):
             return row[1]
         if balls is not None:
-            return estimated_geometry(designation, balls)
+            try:
+                return estimated_geometry(designation, balls)
+            except ValueError as error:
+                if row is None:
+                    raise
+                raise ConfigError(
+                    f"{row[0]} of the catalogue has {row[1].balls} rolling elements, {balls} were given",
+                    mend="Count again, or give ball_diameter_mm and pitch_diameter_mm, too",
+                ) from error
         others = (
             "For 62xx, 63xx, NU2xx, NU22xx and 222xx add the counted balls, or rollers of one row; "
             "for others give bpfo_order and bpfi_order as the maker publishes them, or balls, "

@@ -305,9 +305,9 @@ def test_a_file_that_cannot_be_opened_again_is_an_error_of_the_store_also_at_clo
     buffer.close()
 
 
-def crashed(path: Path, writes: int) -> set[int]:
+def crashed(path: Path, writes: int, max_mb: int = 64) -> set[int]:
     """A buffer as a crash leaves it, its rows still in the write-ahead log; returns their numbers."""
-    buffer = opened(path)
+    buffer = opened(path, max_mb=max_mb)
     for n in range(writes):
         buffer.write([features(10 * n + i) for i in range(10)])
     held = numbers(path)
@@ -322,17 +322,32 @@ def crashed(path: Path, writes: int) -> set[int]:
 FRAME = 24 + PAGE
 
 
-@pytest.mark.parametrize("spot", ["header", "first frame", "middle"])
-def test_a_damaged_log_is_told_and_no_number_is_given_twice(tmp_path: Path, spot: str) -> None:
+def frames_of(log: Path) -> int:
+    """How many frames were written since the log last began anew."""
+    data = log.read_bytes()
+    return sum(data[at + 8 : at + 16] == data[16:24] for at in range(32, len(data), FRAME))
+
+
+@pytest.mark.parametrize("max_mb", [64, 2])  # 2: the log has begun anew several times
+@pytest.mark.parametrize("spot", ["header", "no header", "first sector", "first frame", "middle"])
+def test_a_damaged_log_is_told_and_no_number_is_given_twice(tmp_path: Path, spot: str, max_mb: int) -> None:
     path = tmp_path / "b.db"
-    held = crashed(path, 40)
+    held = crashed(path, 45, max_mb)
     log = path.with_name("b.db-wal")
-    frames = (log.stat().st_size - 32) // FRAME
-    at = {"header": 17, "first frame": 32 + 100, "middle": 32 + frames // 2 * FRAME + 500}[spot]
+    frames = frames_of(log)
+    assert frames > 8
+    assert (frames < (log.stat().st_size - 32) // FRAME) == (max_mb == 2)
+    at, bytes_ = {
+        "header": (17, b"damaged!"),
+        "no header": (0, bytes(32)),
+        "first sector": (0, bytes(4096)),
+        "first frame": (32 + 100, b"damaged!"),
+        "middle": (32 + frames // 2 * FRAME + 500, b"damaged!"),
+    }[spot]
     with log.open("r+b") as stream:
         stream.seek(at)
-        stream.write(b"damaged!")
-    buffer = opened(path)
+        stream.write(bytes_)
+    buffer = opened(path, max_mb=max_mb)
     buffer.write([alarm(1)])
     batches = drained(buffer)
     buffer.close()
@@ -342,11 +357,105 @@ def test_a_damaged_log_is_told_and_no_number_is_given_twice(tmp_path: Path, spot
     assert buffer.counters["log damaged"] == 1
     kept = {row.seq for row in rows if row.kind == "features"}
     assert kept < held
-    assert bool(kept) == (spot == "middle")
+    assert bool(kept) == (spot == "middle" or max_mb == 2)
     assert min(row.seq for row in rows if row.kind != "features") > max(held)
-    again = opened(path)
+    again = opened(path, max_mb=max_mb)
     assert again.counters["log damaged"] == 0
     again.close()
+
+
+def test_a_damaged_log_and_a_damaged_page_are_both_told_and_numbers_go_on_behind(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    held = crashed(path, 45, max_mb=2)
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox_event'").fetchone()
+    connection.close()
+    with path.open("r+b") as stream:
+        stream.seek((root - 1) * PAGE)
+        stream.write(bytes(range(256)) * 16)
+    log = path.with_name("b.db-wal")
+    with log.open("r+b") as stream:
+        stream.seek(32 + 100)
+        stream.write(b"damaged!")
+    buffer = opened(path, max_mb=2)
+    assert (buffer.counters["set aside"], buffer.counters["log damaged"]) == (1, 1)
+    buffer.write([alarm(n) for n in range(3)])
+    rows = [row for batch in drained(buffer) for row in batch.rows]
+    buffer.close()
+    new = [row.seq for row in rows if row.kind != "features"]
+    assert len(new) == len(set(new)) == 5  # two gaps, three alarms
+    assert min(new) > max(held)
+    told_first = [msgspec.json.decode(row.body)["first"] for row in rows if row.kind == "gap"]
+    assert not set(new) & set(told_first)
+
+
+def test_a_damaged_page_is_found_at_the_start_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    crashed(path, 45, max_mb=2)
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    sql = "SELECT rootpage FROM sqlite_master WHERE name = 'outbox_feature'"
+    (root,) = connection.execute(sql).fetchone()
+    connection.close()
+    data = path.read_bytes()[(root - 1) * PAGE : root * PAGE]
+    assert data[0] == 5  # an inner page: its cells begin with the number of a page below it
+    cell = int.from_bytes(data[12:14], "big")
+    oldest = int.from_bytes(data[cell : cell + 4], "big")
+    with path.open("r+b") as stream:
+        stream.seek((oldest - 1) * PAGE)
+        stream.write(bytes(range(256)) * 16)
+    buffer = opened(path, max_mb=2)
+    assert buffer.counters["set aside"] == 1
+    buffer.close()
+
+
+def test_rows_larger_than_what_is_read_at_once_are_all_saved(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    buffer = opened(path)
+    buffer.write([wave(n, samples=400_000) for n in range(6)])
+    held = numbers(path)
+    buffer.close()
+    connection = sqlite3.connect(path)
+    (least,) = connection.execute("SELECT min(length(body)) FROM outbox_waveform").fetchone()
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox_event'").fetchone()
+    connection.close()
+    assert least > 1 << 20
+    with path.open("r+b") as stream:
+        stream.seek((root - 1) * PAGE)
+        stream.write(bytes(range(256)) * 16)
+    as_after_a_crash(path)
+    buffer = opened(path)
+    assert buffer.counters["set aside"] == 1
+    assert {row.seq for batch in drained(buffer) for row in batch.rows if row.kind == "waveform"} == held
+    buffer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NEEDS LINUX: takes a lock of SQLite's by hand")
+def test_a_log_that_another_process_is_working_off_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    buffer = opened(path)
+    for n in range(20):
+        buffer.write([features(n)])
+    # The lock for working a log off, https://www.sqlite.org/walformat.html
+    holder = (
+        "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX, 1, 121);"
+        " print(flush=True); sys.stdin.read()"
+    )
+    other = (
+        "import sys; from pathlib import Path; from pdm_edge.store.log_check import lost_commits;"
+        " print(lost_commits(Path(sys.argv[1])))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, f"{path}-shm"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        done = subprocess.run(
+            [sys.executable, "-c", other, path], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert process.stdin is not None
+        process.stdin.close()
+    assert done.stdout.strip() == "0", done.stderr
+    buffer.close()
 
 
 @pytest.mark.parametrize("cut", [0, 1, 24, 300, FRAME - 1, FRAME])

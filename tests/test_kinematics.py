@@ -104,7 +104,9 @@ def test_every_row_has_a_source_and_all_series_asked_for_are_there() -> None:
         ("22205 E1K/C3", "22205"),
         ("6203-PADERBORN", "6203-PADERBORN"),
         ("6205-KAIST", "6205-KAIST"),
-        ("6309-ntn", "6309-NTN"),
+        (" 6309-ntn", "6309-NTN"),
+        ("6309-NTN-C3", "6309-NTN"),
+        ("6209 C3 Timken", "6209-TIMKEN"),
         ("6312 C3", "6312"),
     ],
 )
@@ -160,7 +162,10 @@ def test_a_geometry_estimated_from_boundary_dimensions_is_as_good_as_the_docs_sa
     assert estimate.bpfi_hz == pytest.approx(true.bpfi_hz, rel=off)
 
 
-@pytest.mark.parametrize("designation", ["NU305", "NU1010", "22308", "6", "62", "6299", "abc", "222", "NU2"])
+@pytest.mark.parametrize(
+    "designation",
+    ["NU305", "NU1010", "22308", "6", "62", "6299", "abc", "222", "NU2", "NU203", "22204", "6223"],
+)
 def test_a_bearing_that_cannot_be_estimated_is_refused(designation: str) -> None:
     with pytest.raises(ValueError, match="6200 to 6238"):
         f.estimated_geometry(designation, 9)

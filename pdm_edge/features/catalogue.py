@@ -167,7 +167,18 @@ _OUTER_MM: Final[dict[str, dict[int, int]]] = {
     "62": {
         **{10: 30, 12: 32, 15: 35, 17: 40, 20: 47, 25: 52, 30: 62, 35: 72, 40: 80, 45: 85, 50: 90},
         **{55: 100, 60: 110, 65: 120, 70: 125, 75: 130, 80: 140, 85: 150, 90: 160, 95: 170, 100: 180},
-        **{110: 200, 120: 215, 130: 230, 140: 250, 150: 270, 160: 290, 170: 310, 180: 320, 190: 340},
+        **{
+            105: 190,
+            110: 200,
+            120: 215,
+            130: 230,
+            140: 250,
+            150: 270,
+            160: 290,
+            170: 310,
+            180: 320,
+            190: 340,
+        },
     },
     "63": {
         **{10: 35, 12: 37, 15: 42, 17: 47, 20: 52, 25: 62, 30: 72, 35: 80, 40: 90, 45: 100, 50: 110},
@@ -198,7 +209,8 @@ def _dimensions_mm(designation: str) -> tuple[int, int] | None:
         return None
     outer_mm = _OUTER_MM["63" if core[1] == "63" else "62"]
     bore_mm = _SMALL_BORES_MM.get(int(core[2]), 5 * int(core[2]))
-    return (bore_mm, outer_mm[bore_mm]) if bore_mm in outer_mm else None
+    least_mm = 10 if core[1] in ("62", "63") else 25 if core[1] == "222" else 20
+    return (bore_mm, outer_mm[bore_mm]) if bore_mm in outer_mm and bore_mm >= least_mm else None
 
 
 def _core(designation: str) -> str:
@@ -235,16 +247,18 @@ def catalogued(designation: str) -> tuple[str, BearingGeometry] | None:
     tell seals, cage, clearance and bore. The maker may be another one than the source's; where makers
     are known to differ there is a row for each, such as ``"6309-NTN"``, and none without the name.
     """
-    if designation.upper() in CATALOGUE:
-        return designation.upper(), CATALOGUE[designation.upper()]
-    name = _core(designation)
+    name = designation.strip().upper()
+    if name not in CATALOGUE:
+        core, words = _core(name), re.split(r"[\s/-]+", name)
+        name = next((row for row in CATALOGUE if row in {f"{core}-{word}" for word in words}), core)
     return (name, CATALOGUE[name]) if name in CATALOGUE else None
 
 
 def makers_rows(designation: str) -> list[str]:
     """Rows of one designation by different makers, where the catalogue has no row for all of them."""
     name = _core(designation)
-    return [] if name in CATALOGUE else [row for row in CATALOGUE if row.startswith(f"{name}-")]
+    rows = [row for row in CATALOGUE if row.startswith(f"{name}-")]
+    return [] if name in CATALOGUE or len(rows) < 2 else rows
 
 
 def estimated_geometry(designation: str, balls: int) -> BearingGeometry:

@@ -106,7 +106,7 @@ class LaneReader:
             for row in cursor:
                 found.append(row)
                 size += len(row[3]) if isinstance(row[3], bytes) else 0
-                if size >= CHUNK_BYTES:
+                if size >= CHUNK_BYTES and len(found) > is_behind_row:
                     break
             cursor.close()
         except sqlite3.Error:

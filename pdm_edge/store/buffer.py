@@ -240,16 +240,30 @@ class Buffer:
             found = salvage(aside, self._file.connection, known_last)
             self._writer.load(self._file.connection)
             self.counters["set aside"] += 1
+        try:
+            self._tell_lost_log()
+        except StoreError as error:
+            logger.error("a damaged log is told before the next write: %s", error)
         settling.mark_on_request(self._file, self._on_request)
         if aside is not None:
             why = f"the buffer file was damaged; it is kept as {aside.name}; {found.told}"
             self._tell(Gap("buffer", "rows", found.lost, why, self._clock.stamp(), found.first, found.last))
-        if self._file.lost_commits:
+
+    def _tell_lost_log(self) -> None:
+        """Before anything is written: numbers may have been given of which nothing is known any more."""
+        if not self._file.lost_commits:
+            return
+
+        def leave_out() -> int:
             with self._file.transaction() as connection:
-                last = leave_numbers_out(connection)
-            why = f"the log of the buffer was damaged; its last {self._file.lost_commits} commits are lost"
-            self._tell(Gap("buffer", "rows", 0, why, self._clock.stamp(), first=last + 1))
-            self.counters["log damaged"] += 1
+                return leave_numbers_out(connection)
+
+        last = self._relieved(leave_out)
+        why = f"the log of the buffer was damaged; its last {self._file.lost_commits} commits are lost"
+        self._file.lost_commits = 0
+        self._writer.load(self._file.connection)
+        self.counters["log damaged"] += 1
+        self._tell(Gap("buffer", "rows", 0, why, self._clock.stamp(), first=last + 1))
 
     def _tell(self, gap: Gap) -> None:
         try:
@@ -273,6 +287,7 @@ class Buffer:
             self._begin_again()
         for found_sound in (False, True):
             try:
+                self._tell_lost_log()
                 return work()
             except (DamagedError, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and not is_damage(error):

@@ -46,7 +46,7 @@ class BufferFile:
         self._opened_as: tuple[int, int] | None = None
         self.is_suspect = False
         self.lost_commits = 0
-        """Transactions that were lost with a damaged write-ahead log when it was opened."""
+        """Transactions that were lost with a damaged write-ahead log, and are not told yet."""
         self.ballast = Ballast(path.with_name(path.name + "-ballast"), self._plan.ballast_bytes)
         self.connection: sqlite3.Connection
         try:
@@ -248,7 +248,7 @@ class BufferFile:
             self.connection.close()
             raise
         self._opened_as = self._identity()
-        self.lost_commits = lost
+        self.lost_commits += lost
         return aside
 
     def _check_gateway(self) -> None:

@@ -8,14 +8,14 @@ commit is synced before the next begins; so if two of them are behind, it was da
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 import struct
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from pdm_edge.store.known_schema import PAGE_BYTES
 
@@ -40,40 +40,52 @@ def lost_commits(path: Path) -> int:
     Lets SQLite take over into the file what it finds. Of a damaged file 0 is told: that is another matter.
     """
     log = path.with_name(path.name + "-wal")
-    data = log.read_bytes() if log.exists() else b""
-    frames = [
-        _Frame._make((*_FRAME.unpack_from(data, at), at + _FRAME.size))
-        for at in range(_HEADER_BYTES, len(data) - _FRAME.size - PAGE_BYTES + 1, _FRAME.size + PAGE_BYTES)
-    ]
-    if not frames:
-        return 0
-    counts = Counter(frame.salts for frame in frames)
-    salts = data[_SALTS] if data[_SALTS] in counts else counts.most_common(1)[0][0]
     try:
-        with closing(sqlite3.connect(path, timeout=5.0)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            found = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-            with log.open("rb") as stream:
-                if stream.read(_HEADER_BYTES) != data[:_HEADER_BYTES]:
-                    return 0  # somebody else has the file open, and the log has begun anew
-            behind = [f for f in frames[max(found, 0) :] if f.salts == salts and f.pages_at_commit]
-            if len(behind) < 2 or _are_in_file(
-                path, data, [f for f in frames if f.salts == salts], behind[-1]
-            ):
-                return 0
+        with log.open("rb") as stream:
+            return _lost_commits(path, stream)
+    except FileNotFoundError:
+        return 0
     except sqlite3.Error as error:
         logger.info("%s: its log was not checked: %s", path, error)
         return 0
+
+
+def _lost_commits(path: Path, log: BinaryIO) -> int:
+    header, frames = log.read(_HEADER_BYTES), list(_frames(log))
+    salts = header[_SALTS]
+    if not any(salts) or salts not in {frame.salts for frame in frames}:
+        # The header is damaged, or new. What was written last stands first; one frame may be damaged, too.
+        pairs = itertools.pairwise(frame.salts for frame in frames)
+        salts = next((a for a, b in pairs if a == b and any(a)), salts)
+    with closing(sqlite3.connect(path, timeout=5.0)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        busy, found, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        log.seek(0)
+        if busy or found < 0 or log.read(_HEADER_BYTES) != header:
+            return 0  # somebody else has the file open, and works the log off or began it anew
+        behind = [f for f in frames[found:] if f.salts == salts and f.pages_at_commit]
+        if len(behind) < 2 or _are_in_file(path, log, [f for f in frames if f.salts == salts], behind[-1]):
+            return 0
     logger.error("%s: %d committed transactions of its damaged log are lost", path, len(behind))
     return len(behind)
 
 
-def _are_in_file(path: Path, data: bytes, frames: Sequence[_Frame], last: _Frame) -> bool:
+def _frames(log: BinaryIO) -> Iterator[_Frame]:
+    at = _HEADER_BYTES
+    log.seek(at)
+    while len(head := log.read(_FRAME.size)) == _FRAME.size:
+        yield _Frame._make((*_FRAME.unpack(head), at + _FRAME.size))
+        at += _FRAME.size + PAGE_BYTES
+        log.seek(at)
+
+
+def _are_in_file(path: Path, log: BinaryIO, frames: Sequence[_Frame], last: _Frame) -> bool:
     """Whether their pages are in the file already, as those of a log that begins anew are."""
     newest = {frame.page: frame.at for frame in frames if frame.at <= last.at}
     with path.open("rb") as stream:
         for page, at in newest.items():
             stream.seek((page - 1) * PAGE_BYTES)
-            if page <= last.pages_at_commit and stream.read(PAGE_BYTES) != data[at : at + PAGE_BYTES]:
+            log.seek(at)
+            if page <= last.pages_at_commit and stream.read(PAGE_BYTES) != log.read(PAGE_BYTES):
                 return False
     return True

@@ -65,9 +65,11 @@ def open_file(
     set_aside_as, lost = None, 0
     is_new = not path.exists() or path.stat().st_size == 0
     if not is_new:
+        log = path.with_name(path.name + "-wal")
+        unclean = log.exists() and log.stat().st_size > 0
         is_damaged = condemned or _is_without_head(path)
-        lost = 0 if is_damaged else lost_commits(path)
-        if is_damaged or not _is_sound(path, check):
+        lost = 0 if is_damaged else lost_commits(path)  # after which there may be no log any more
+        if is_damaged or not _is_sound(path, check or unclean):
             set_aside_as = _set_aside(path)
             is_new = True
     try:
@@ -128,10 +130,8 @@ def _is_without_head(path: Path) -> bool:
 
 
 def _is_sound(path: Path, check_all: bool) -> bool:
-    """Whether SQLite finds the file whole. After a clean close only the schema is read."""
-    wal = path.with_name(path.name + "-wal")
-    unclean = wal.exists() and wal.stat().st_size > 0
-    check = "PRAGMA quick_check(1)" if check_all or unclean else "SELECT count(*) FROM sqlite_master"
+    """Whether SQLite finds the file whole; without `check_all` only the schema is read."""
+    check = "PRAGMA quick_check(1)" if check_all else "SELECT count(*) FROM sqlite_master"
     connection = sqlite3.connect(path, timeout=5.0)
     try:
         found = connection.execute(check).fetchone()
