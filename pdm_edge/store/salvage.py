@@ -115,9 +115,13 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, known_last: int 
     def fits(row: Values) -> bool:
         return _fits(row, headers)
 
+    numbered = {number for (number,) in _table(source, "headers", "id")}
+
+    def is_end(row: Values) -> bool:
+        # Where headers or schemas are lost no row fits, but the numbers still say how many there were.
+        return _has_types(row) and (row[1] in numbered or not numbered)
+
     for lane in LANES:
-        # Where all headers are lost no row fits, but the numbers still say how many there were.
-        is_end = fits if headers else _has_types
         reader = LaneReader(source, lane, known or BEYOND, fits, is_end)
         readers.append(reader)
         for rows in _chunks(reader.rows()):
